@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *	  Differences between PostgreSQL 15, 16, 17 and 18.  No other file may
+ *	  test PG_VERSION_NUM (make lint checks that).  Wrappers have the newest
+ *	  signature; each says what changed and when.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGRAFT_COMPAT_H
+#define PGRAFT_COMPAT_H
+
+#if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
+#error "pgraft supports PostgreSQL 15 to 18"
+#endif
+
+/* 16 split the varlena macros out of postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/*
+ * 17 replaced the memory context argument of CreateWaitEventSet() with a
+ * resource owner, where NULL means "until freed".
+ */
+#if PG_VERSION_NUM >= 170000
+#define pgraft_create_wait_event_set(n) CreateWaitEventSet(NULL, (n))
+#else
+#define pgraft_create_wait_event_set(n) CreateWaitEventSet(TopMemoryContext, (n))
+#endif
+
+/* 17 added a copy function to dshash_parameters. */
+#if PG_VERSION_NUM >= 170000
+#define pgraft_dshash_set_copy(parameters, function) ((parameters).copy_function = (function))
+#else
+#define pgraft_dshash_set_copy(parameters, function) ((void) 0)
+#endif
+
+#endif							/* PGRAFT_COMPAT_H */
