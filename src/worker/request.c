@@ -1,0 +1,490 @@
+/*-------------------------------------------------------------------------
+ *
+ * request.c
+ *	  The request queue: how a backend asks the consensus worker, waits, and
+ *	  learns the outcome.
+ *
+ * Backend side: pgraft_call().  Worker side: pgraft_queue_take() and
+ * pgraft_slot_answer().  The life of a slot is described in request.h.
+ *
+ * A backend that is cancelled or runs out of time gives its slot up; the
+ * command may still be applied later.  Whether it may is what slot->proposed
+ * says, and the error tells the user: 40003 "outcome unknown" if it may, a
+ * plain failure if it cannot.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "pgraft/request.h"
+#include "pgraft/settings.h"
+
+static PgraftSlot *claim_slot(TimestampTz deadline, int timeout_ms);
+static int	pop_free_slot(void);
+static void push_free_slot(PgraftSlot *slot);
+static void fill_slot(PgraftSlot *slot, const PgraftCall *call);
+static void submit_slot(PgraftSlot *slot);
+static bool wait_for_answer(PgraftSlot *slot, TimestampTz deadline);
+static void take_answer(PgraftSlot *slot, PgraftCall *call);
+static void give_up(PgraftSlot *slot);
+static void release_slot(PgraftSlot *slot);
+static void raise_timeout(bool proposed, int timeout_ms);
+static void raise_result(const PgraftCall *call);
+
+/* ----------------------------------------------------------------
+ * Backend side
+ * ----------------------------------------------------------------
+ */
+
+void
+pgraft_call(PgraftCall *call)
+{
+	int			timeout_ms = call->timeout_ms > 0 ? call->timeout_ms : pgraft_request_timeout;
+	TimestampTz deadline;
+	PgraftSlot *slot;
+	volatile bool answered = false;
+
+	pgraft_require_preloaded();
+	(void) pgraft_dsa();
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+
+	slot = claim_slot(deadline, timeout_ms);
+	PG_TRY();
+	{
+		fill_slot(slot, call);
+		submit_slot(slot);
+		answered = wait_for_answer(slot, deadline);
+	}
+	PG_CATCH();
+	{
+		give_up(slot);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+
+	if (!answered)
+	{
+		bool		proposed = pg_atomic_read_u32(&slot->proposed) != 0;
+
+		/* the answer may arrive at the very last moment */
+		if (pg_atomic_read_u32(&slot->state) != PGRAFT_SLOT_DONE)
+		{
+			give_up(slot);
+			raise_timeout(proposed, timeout_ms);
+		}
+	}
+	take_answer(slot, call);
+	if (call->result != PGRAFT_RESULT_OK)
+		raise_result(call);
+}
+
+static PgraftSlot *
+claim_slot(TimestampTz deadline, int timeout_ms)
+{
+	int			number = pop_free_slot();
+
+	if (number < 0)
+	{
+		ConditionVariablePrepareToSleep(&pgraft_shared->slot_freed);
+		while ((number = pop_free_slot()) < 0)
+		{
+			long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+															   deadline);
+
+			if (left <= 0)
+				break;
+			ConditionVariableTimedSleep(&pgraft_shared->slot_freed, left,
+										PG_WAIT_EXTENSION);
+		}
+		ConditionVariableCancelSleep();
+	}
+	if (number < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no place in the request queue became free within %d ms", timeout_ms),
+				 errhint("Consider increasing \"pgraft.max_requests\" (now %d).",
+						 pgraft_shared->n_slots)));
+	return &pgraft_shared->slots[number];
+}
+
+static int
+pop_free_slot(void)
+{
+	int			number = -1;
+
+	SpinLockAcquire(&pgraft_shared->mutex);
+	if (pgraft_shared->n_free > 0)
+	{
+		number = pgraft_shared->free_slots[--pgraft_shared->n_free];
+		pg_atomic_write_u32(&pgraft_shared->slots[number].state, PGRAFT_SLOT_FILLING);
+	}
+	SpinLockRelease(&pgraft_shared->mutex);
+	return number;
+}
+
+static void
+push_free_slot(PgraftSlot *slot)
+{
+	bool		was_empty;
+
+	SpinLockAcquire(&pgraft_shared->mutex);
+	was_empty = pgraft_shared->n_free == 0;
+	pg_atomic_write_u32(&slot->state, PGRAFT_SLOT_FREE);
+	pgraft_shared->free_slots[pgraft_shared->n_free++] = (int) (slot - pgraft_shared->slots);
+	SpinLockRelease(&pgraft_shared->mutex);
+	if (was_empty)
+		ConditionVariableSignal(&pgraft_shared->slot_freed);
+}
+
+static void
+fill_slot(PgraftSlot *slot, const PgraftCall *call)
+{
+	pg_atomic_write_u32(&slot->proposed, 0);
+	slot->taken = 0;
+	slot->kind = call->kind;
+	slot->sequence++;
+	slot->argument = call->argument;
+	slot->argument2 = call->argument2;
+	slot->latch = MyLatch;
+	slot->length = (uint32) call->length;
+	slot->payload = InvalidDsaPointer;
+	slot->reply = InvalidDsaPointer;
+	slot->reply_length = 0;
+	slot->result = PGRAFT_RESULT_FAILED;
+	slot->index = 0;
+	slot->value = 0;
+	slot->flag = 0;
+	slot->detail[0] = '\0';
+	if (call->length <= PGRAFT_SLOT_INLINE)
+	{
+		if (call->length > 0)
+			memcpy(slot->inline_payload, call->data, call->length);
+	}
+	else
+	{
+		slot->payload = dsa_allocate(pgraft_dsa(), call->length);
+		memcpy(dsa_get_address(pgraft_dsa(), slot->payload), call->data, call->length);
+	}
+}
+
+static void
+submit_slot(PgraftSlot *slot)
+{
+	PgraftShared *shared = pgraft_shared;
+	Latch	   *latch;
+
+	SpinLockAcquire(&shared->mutex);
+	Assert(shared->ring_count < (uint32) shared->n_slots);
+	shared->ring[(shared->ring_head + shared->ring_count) % shared->n_slots] =
+		(int) (slot - shared->slots);
+	shared->ring_count++;
+	pg_atomic_write_u32(&slot->state, PGRAFT_SLOT_SUBMITTED);
+	latch = shared->worker_latch;
+	SpinLockRelease(&shared->mutex);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+static bool
+wait_for_answer(PgraftSlot *slot, TimestampTz deadline)
+{
+	for (;;)
+	{
+		long		left;
+
+		if (pg_atomic_read_u32(&slot->state) == PGRAFT_SLOT_DONE)
+			return true;
+		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		if (left <= 0)
+			return false;
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 left, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+static void
+take_answer(PgraftSlot *slot, PgraftCall *call)
+{
+	pg_read_barrier();
+	call->result = slot->result;
+	call->index = slot->index;
+	call->value = slot->value;
+	call->flag = slot->flag;
+	strlcpy(call->detail, slot->detail, sizeof(call->detail));
+	call->reply = NULL;
+	call->reply_length = slot->reply_length;
+	if (DsaPointerIsValid(slot->reply))
+	{
+		call->reply = MemoryContextAllocExtended(CurrentMemoryContext,
+												 slot->reply_length, MCXT_ALLOC_NO_OOM);
+		if (call->reply != NULL)
+			memcpy(call->reply, dsa_get_address(pgraft_dsa(), slot->reply),
+				   slot->reply_length);
+	}
+	release_slot(slot);
+	if (call->reply == NULL && call->reply_length > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+}
+
+static void
+give_up(PgraftSlot *slot)
+{
+	uint32		expected = PGRAFT_SLOT_SUBMITTED;
+
+	if (pg_atomic_compare_exchange_u32(&slot->state, &expected, PGRAFT_SLOT_ABANDONED))
+		return;
+
+	/* still being filled, or answered meanwhile: it is ours */
+	release_slot(slot);
+}
+
+static void
+release_slot(PgraftSlot *slot)
+{
+	if (DsaPointerIsValid(slot->payload))
+		dsa_free(pgraft_dsa(), slot->payload);
+	if (DsaPointerIsValid(slot->reply))
+		dsa_free(pgraft_dsa(), slot->reply);
+	slot->payload = InvalidDsaPointer;
+	slot->reply = InvalidDsaPointer;
+	push_free_slot(slot);
+}
+
+static void
+raise_timeout(bool proposed, int timeout_ms)
+{
+	PgraftStatus *status;
+
+	if (proposed)
+		ereport(ERROR,
+				(errcode(ERRCODE_STATEMENT_COMPLETION_UNKNOWN),
+				 errmsg("the cluster did not confirm the command within %d ms", timeout_ms),
+				 errdetail("The outcome is unknown: the command may have been applied, or may be applied later."),
+				 errhint("Check the state before repeating the command.")));
+
+	status = palloc(sizeof(PgraftStatus));
+	pgraft_read_status(status);
+	if (status->worker_pid == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("the pgraft consensus worker is not running"),
+				 status->failure[0] != '\0' ? errdetail("%s.", status->failure) : 0,
+				 errhint("Look into the server log; max_worker_processes may be too low.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+			 errmsg("the cluster had no leader within %d ms", timeout_ms),
+			 status->failure[0] != '\0' ?
+			 errdetail("Nothing was changed.  %s.", status->failure) :
+			 errdetail("Nothing was changed.  This member (state \"%s\", term %lu) knows %d members, %d of them voters.",
+					   raft_state_name(status->raft.state), status->raft.term,
+					   status->num_nodes, status->num_voters),
+			 errhint("A majority of the voters must be running and reach each other; see pg_stat_pgraft_network.")));
+}
+
+/* The table of SQLSTATEs that PgraftResult documents. */
+static void
+raise_result(const PgraftCall *call)
+{
+	const char *detail = call->detail;
+	int			code;
+	const char *message;
+	const char *hint = NULL;
+
+	switch (call->result)
+	{
+		case PGRAFT_RESULT_NOT_INITIALIZED:
+			code = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+			message = "this server is not a member of a pgraft cluster";
+			hint = "Call pgraft_init() to make a cluster, or pgraft_add_node() on a member of an existing one.";
+			break;
+		case PGRAFT_RESULT_NO_WORKER:
+			code = ERRCODE_CANNOT_CONNECT_NOW;
+			message = "the pgraft consensus worker is not running";
+			hint = "Look into the server log.";
+			break;
+		case PGRAFT_RESULT_NO_LEADER:
+		case PGRAFT_RESULT_NOT_LEADER:
+			code = ERRCODE_CANNOT_CONNECT_NOW;
+			message = "the cluster has no leader";
+			hint = "A majority of the voters must be running and reach each other; see pg_stat_pgraft_network.";
+			break;
+		case PGRAFT_RESULT_UNKNOWN:
+			code = ERRCODE_STATEMENT_COMPLETION_UNKNOWN;
+			message = "the outcome of the command is unknown";
+			hint = "Check the state before repeating the command.";
+			break;
+		case PGRAFT_RESULT_TOO_LARGE:
+			code = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+			message = "the command is too large";
+			hint = "The limit is \"pgraft.max_entry_size\".";
+			break;
+		case PGRAFT_RESULT_INVALID:
+			code = ERRCODE_INVALID_PARAMETER_VALUE;
+			message = "invalid request";
+			break;
+		case PGRAFT_RESULT_MEMBER_EXISTS:
+			code = ERRCODE_DUPLICATE_OBJECT;
+			message = "the cluster already has a member with that id or address";
+			hint = "See pgraft_get_nodes(); use pgraft_update_node() to change its address.";
+			break;
+		case PGRAFT_RESULT_UNKNOWN_MEMBER:
+			code = ERRCODE_UNDEFINED_OBJECT;
+			message = "the cluster has no member with that id";
+			hint = "See pgraft_get_nodes().";
+			break;
+		case PGRAFT_RESULT_CHANGE_PENDING:
+			code = ERRCODE_OBJECT_IN_USE;
+			message = "another change of the membership is not yet complete";
+			hint = "Repeat the command when it is.";
+			break;
+		case PGRAFT_RESULT_LAST_VOTER:
+			code = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+			message = "the cluster cannot go without its last voter";
+			hint = "Add another member before removing this one.";
+			break;
+		case PGRAFT_RESULT_TOO_MANY:
+			code = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+			message = "the cluster has its greatest possible number of members";
+			break;
+		case PGRAFT_RESULT_UNREACHABLE:
+			code = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
+			message = "the new member could not be reached";
+			hint = "Check that the server runs with pgraft loaded, and its node id, address, port and certificates.";
+			break;
+		case PGRAFT_RESULT_BUSY:
+			code = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
+			message = "too many commands wait for the cluster";
+			break;
+		case PGRAFT_RESULT_NO_SPACE:
+			code = ERRCODE_DISK_FULL;
+			message = "no space is left for the consensus log";
+			hint = "Free some space; the member goes on by itself.";
+			break;
+		case PGRAFT_RESULT_COMPACTED:
+			code = ERRCODE_INVALID_PARAMETER_VALUE;
+			message = "the log entry is no longer kept";
+			hint = "\"pgraft.max_log_entries\" sets how many entries are kept.";
+			break;
+		case PGRAFT_RESULT_REMOVED:
+			code = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
+			message = "this server was removed from its cluster";
+			hint = "Add it again with pgraft_add_node() on a member.";
+			break;
+		case PGRAFT_RESULT_SHUTDOWN:
+			code = ERRCODE_ADMIN_SHUTDOWN;
+			message = "the pgraft consensus worker is shutting down";
+			break;
+		default:
+			code = ERRCODE_INTERNAL_ERROR;
+			message = "the pgraft consensus worker could not do that";
+			break;
+	}
+	ereport(ERROR,
+			(errcode(code),
+			 errmsg("%s", message),
+			 detail[0] != '\0' ? errdetail("%s", detail) : 0,
+			 hint != NULL ? errhint("%s", hint) : 0));
+}
+
+/* ----------------------------------------------------------------
+ * Worker side
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Requests that an earlier worker had taken died with it, their outcome is
+ * unknown; the ones still in the ring wait for this worker.
+ */
+void
+pgraft_queue_attach_worker(void)
+{
+	PgraftShared *shared = pgraft_shared;
+	int			i;
+
+	for (i = 0; i < shared->n_slots; i++)
+	{
+		PgraftSlot *slot = &shared->slots[i];
+		uint32		state = pg_atomic_read_u32(&slot->state);
+
+		if (slot->taken && (state == PGRAFT_SLOT_SUBMITTED || state == PGRAFT_SLOT_ABANDONED))
+		{
+			slot->result = PGRAFT_RESULT_UNKNOWN;
+			pgraft_slot_answer(slot);
+		}
+	}
+	SpinLockAcquire(&shared->mutex);
+	shared->worker_latch = MyLatch;
+	SpinLockRelease(&shared->mutex);
+}
+
+/* before_shmem_exit callback */
+void
+pgraft_queue_detach_worker(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	SpinLockAcquire(&pgraft_shared->mutex);
+	pgraft_shared->worker_latch = NULL;
+	SpinLockRelease(&pgraft_shared->mutex);
+}
+
+int
+pgraft_queue_take(int *slots, int max)
+{
+	PgraftShared *shared = pgraft_shared;
+	int			n = 0;
+
+	SpinLockAcquire(&shared->mutex);
+	while (n < max && shared->ring_count > 0)
+	{
+		int			number = shared->ring[shared->ring_head];
+
+		shared->ring_head = (shared->ring_head + 1) % shared->n_slots;
+		shared->ring_count--;
+		shared->slots[number].taken = 1;
+		slots[n++] = number;
+	}
+	SpinLockRelease(&shared->mutex);
+	return n;
+}
+
+const void *
+pgraft_slot_payload(PgraftSlot *slot)
+{
+	if (slot->length <= PGRAFT_SLOT_INLINE)
+		return slot->inline_payload;
+	return dsa_get_address(pgraft_dsa(), slot->payload);
+}
+
+bool
+pgraft_slot_abandoned(PgraftSlot *slot)
+{
+	return pg_atomic_read_u32(&slot->state) == PGRAFT_SLOT_ABANDONED;
+}
+
+void
+pgraft_slot_answer(PgraftSlot *slot)
+{
+	uint32		expected = PGRAFT_SLOT_SUBMITTED;
+	Latch	   *latch = slot->latch;
+
+	slot->taken = 0;
+	pg_write_barrier();
+	if (pg_atomic_compare_exchange_u32(&slot->state, &expected, PGRAFT_SLOT_DONE))
+		SetLatch(latch);
+	else
+		release_slot(slot);
+}
