@@ -38,4 +38,24 @@
 #define pgraft_dshash_set_copy(parameters, function) ((void) 0)
 #endif
 
+#include "utils/wait_event.h"
+
+/*
+ * 17 lets extensions name their wait events; before, all of them are
+ * "Extension".  One name serves every wait of a backend for the cluster.
+ */
+static inline uint32
+pgraft_wait_event(void)
+{
+#if PG_VERSION_NUM >= 170000
+	static uint32 event = 0;
+
+	if (event == 0)
+		event = WaitEventExtensionNew("PgraftRequest");
+	return event;
+#else
+	return PG_WAIT_EXTENSION;
+#endif
+}
+
 #endif							/* PGRAFT_COMPAT_H */

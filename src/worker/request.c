@@ -24,8 +24,76 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "pgraft/compat.h"
 #include "pgraft/request.h"
 #include "pgraft/settings.h"
+
+/* What the user is told of each result, see PgraftResult. */
+static const struct
+{
+	PgraftResult result;
+	int			code;
+	const char *message;
+	const char *hint;
+}			result_errors[] = {
+	{PGRAFT_RESULT_NOT_INITIALIZED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"this server is not a member of a pgraft cluster",
+		"Call pgraft_init() to make a cluster, or pgraft_add_node() on a member of an existing one."},
+	{PGRAFT_RESULT_NO_WORKER, ERRCODE_CANNOT_CONNECT_NOW,
+		"the pgraft consensus worker is not running",
+		"Look into the server log."},
+	{PGRAFT_RESULT_NO_LEADER, ERRCODE_CANNOT_CONNECT_NOW,
+		"the cluster has no leader",
+		"A majority of the voters must be running and reach each other; see pg_stat_pgraft_network."},
+	{PGRAFT_RESULT_NOT_LEADER, ERRCODE_CANNOT_CONNECT_NOW,
+		"the cluster has no leader",
+		"A majority of the voters must be running and reach each other; see pg_stat_pgraft_network."},
+	{PGRAFT_RESULT_UNKNOWN, ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN,
+		"the outcome of the command is unknown",
+		"Check the state before repeating the command."},
+	{PGRAFT_RESULT_TOO_LARGE, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		"the command is too large",
+		"The limit is \"pgraft.max_entry_size\"."},
+	{PGRAFT_RESULT_INVALID, ERRCODE_INVALID_PARAMETER_VALUE,
+		"invalid request",
+		NULL},
+	{PGRAFT_RESULT_MEMBER_EXISTS, ERRCODE_DUPLICATE_OBJECT,
+		"the cluster already has a member with that id or address",
+		"See pgraft_get_nodes(); use pgraft_update_node() to change its address."},
+	{PGRAFT_RESULT_UNKNOWN_MEMBER, ERRCODE_UNDEFINED_OBJECT,
+		"the cluster has no member with that id",
+		"See pgraft_get_nodes()."},
+	{PGRAFT_RESULT_CHANGE_PENDING, ERRCODE_OBJECT_IN_USE,
+		"another change of the membership is not yet complete",
+		"Repeat the command when it is."},
+	{PGRAFT_RESULT_LAST_VOTER, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"the cluster cannot go without its last voter",
+		"Add another member before removing this one."},
+	{PGRAFT_RESULT_TOO_MANY, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		"the cluster has its greatest possible number of members",
+		NULL},
+	{PGRAFT_RESULT_UNREACHABLE, ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION,
+		"the new member could not be reached",
+		"Check that the server runs with pgraft loaded, and its node id, address, port and certificates."},
+	{PGRAFT_RESULT_BUSY, ERRCODE_CONFIGURATION_LIMIT_EXCEEDED,
+		"too many commands wait for the cluster",
+		NULL},
+	{PGRAFT_RESULT_NO_SPACE, ERRCODE_DISK_FULL,
+		"no space is left for the consensus log",
+		"Free some space; the member goes on by itself."},
+	{PGRAFT_RESULT_COMPACTED, ERRCODE_INVALID_PARAMETER_VALUE,
+		"the log entry is no longer kept",
+		"\"pgraft.max_log_entries\" sets how many entries are kept."},
+	{PGRAFT_RESULT_REMOVED, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"this server was removed from its cluster",
+		"Add it again with pgraft_add_node() on a member."},
+	{PGRAFT_RESULT_SHUTDOWN, ERRCODE_ADMIN_SHUTDOWN,
+		"the pgraft consensus worker is shutting down",
+		NULL},
+	{PGRAFT_RESULT_FAILED, ERRCODE_INTERNAL_ERROR,
+		"the pgraft consensus worker could not do that",
+		NULL}
+};
 
 static PgraftSlot *claim_slot(TimestampTz deadline, int timeout_ms);
 static int	pop_free_slot(void);
@@ -102,7 +170,7 @@ claim_slot(TimestampTz deadline, int timeout_ms)
 			if (left <= 0)
 				break;
 			ConditionVariableTimedSleep(&pgraft_shared->slot_freed, left,
-										PG_WAIT_EXTENSION);
+										pgraft_wait_event());
 		}
 		ConditionVariableCancelSleep();
 	}
@@ -207,7 +275,7 @@ wait_for_answer(PgraftSlot *slot, TimestampTz deadline)
 			return false;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 left, PG_WAIT_EXTENSION);
+						 left, pgraft_wait_event());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -270,7 +338,7 @@ raise_timeout(bool proposed, int timeout_ms)
 
 	if (proposed)
 		ereport(ERROR,
-				(errcode(ERRCODE_STATEMENT_COMPLETION_UNKNOWN),
+				(errcode(ERRCODE_T_R_STATEMENT_COMPLETION_UNKNOWN),
 				 errmsg("the cluster did not confirm the command within %d ms", timeout_ms),
 				 errdetail("The outcome is unknown: the command may have been applied, or may be applied later."),
 				 errhint("Check the state before repeating the command.")));
@@ -294,109 +362,19 @@ raise_timeout(bool proposed, int timeout_ms)
 			 errhint("A majority of the voters must be running and reach each other; see pg_stat_pgraft_network.")));
 }
 
-/* The table of SQLSTATEs that PgraftResult documents. */
 static void
 raise_result(const PgraftCall *call)
 {
-	const char *detail = call->detail;
-	int			code;
-	const char *message;
-	const char *hint = NULL;
+	size_t		i = 0;
 
-	switch (call->result)
-	{
-		case PGRAFT_RESULT_NOT_INITIALIZED:
-			code = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-			message = "this server is not a member of a pgraft cluster";
-			hint = "Call pgraft_init() to make a cluster, or pgraft_add_node() on a member of an existing one.";
-			break;
-		case PGRAFT_RESULT_NO_WORKER:
-			code = ERRCODE_CANNOT_CONNECT_NOW;
-			message = "the pgraft consensus worker is not running";
-			hint = "Look into the server log.";
-			break;
-		case PGRAFT_RESULT_NO_LEADER:
-		case PGRAFT_RESULT_NOT_LEADER:
-			code = ERRCODE_CANNOT_CONNECT_NOW;
-			message = "the cluster has no leader";
-			hint = "A majority of the voters must be running and reach each other; see pg_stat_pgraft_network.";
-			break;
-		case PGRAFT_RESULT_UNKNOWN:
-			code = ERRCODE_STATEMENT_COMPLETION_UNKNOWN;
-			message = "the outcome of the command is unknown";
-			hint = "Check the state before repeating the command.";
-			break;
-		case PGRAFT_RESULT_TOO_LARGE:
-			code = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-			message = "the command is too large";
-			hint = "The limit is \"pgraft.max_entry_size\".";
-			break;
-		case PGRAFT_RESULT_INVALID:
-			code = ERRCODE_INVALID_PARAMETER_VALUE;
-			message = "invalid request";
-			break;
-		case PGRAFT_RESULT_MEMBER_EXISTS:
-			code = ERRCODE_DUPLICATE_OBJECT;
-			message = "the cluster already has a member with that id or address";
-			hint = "See pgraft_get_nodes(); use pgraft_update_node() to change its address.";
-			break;
-		case PGRAFT_RESULT_UNKNOWN_MEMBER:
-			code = ERRCODE_UNDEFINED_OBJECT;
-			message = "the cluster has no member with that id";
-			hint = "See pgraft_get_nodes().";
-			break;
-		case PGRAFT_RESULT_CHANGE_PENDING:
-			code = ERRCODE_OBJECT_IN_USE;
-			message = "another change of the membership is not yet complete";
-			hint = "Repeat the command when it is.";
-			break;
-		case PGRAFT_RESULT_LAST_VOTER:
-			code = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-			message = "the cluster cannot go without its last voter";
-			hint = "Add another member before removing this one.";
-			break;
-		case PGRAFT_RESULT_TOO_MANY:
-			code = ERRCODE_PROGRAM_LIMIT_EXCEEDED;
-			message = "the cluster has its greatest possible number of members";
-			break;
-		case PGRAFT_RESULT_UNREACHABLE:
-			code = ERRCODE_SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION;
-			message = "the new member could not be reached";
-			hint = "Check that the server runs with pgraft loaded, and its node id, address, port and certificates.";
-			break;
-		case PGRAFT_RESULT_BUSY:
-			code = ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
-			message = "too many commands wait for the cluster";
-			break;
-		case PGRAFT_RESULT_NO_SPACE:
-			code = ERRCODE_DISK_FULL;
-			message = "no space is left for the consensus log";
-			hint = "Free some space; the member goes on by itself.";
-			break;
-		case PGRAFT_RESULT_COMPACTED:
-			code = ERRCODE_INVALID_PARAMETER_VALUE;
-			message = "the log entry is no longer kept";
-			hint = "\"pgraft.max_log_entries\" sets how many entries are kept.";
-			break;
-		case PGRAFT_RESULT_REMOVED:
-			code = ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE;
-			message = "this server was removed from its cluster";
-			hint = "Add it again with pgraft_add_node() on a member.";
-			break;
-		case PGRAFT_RESULT_SHUTDOWN:
-			code = ERRCODE_ADMIN_SHUTDOWN;
-			message = "the pgraft consensus worker is shutting down";
-			break;
-		default:
-			code = ERRCODE_INTERNAL_ERROR;
-			message = "the pgraft consensus worker could not do that";
-			break;
-	}
+	/* the last row stands for everything else */
+	while (i < lengthof(result_errors) - 1 && result_errors[i].result != call->result)
+		i++;
 	ereport(ERROR,
-			(errcode(code),
-			 errmsg("%s", message),
-			 detail[0] != '\0' ? errdetail("%s", detail) : 0,
-			 hint != NULL ? errhint("%s", hint) : 0));
+			(errcode(result_errors[i].code),
+			 errmsg("%s", result_errors[i].message),
+			 call->detail[0] != '\0' ? errdetail("%s", call->detail) : 0,
+			 result_errors[i].hint != NULL ? errhint("%s", result_errors[i].hint) : 0));
 }
 
 /* ----------------------------------------------------------------

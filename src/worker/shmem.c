@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "pgraft/compat.h"
 #include "pgraft/request.h"
 #include "pgraft/settings.h"
 #include "pgraft/state_machine.h"
@@ -319,7 +320,7 @@ pgraft_wait_for_status(uint64 index, bool leader, int timeout_ms)
 			if (reached || left <= 0)
 				break;
 			ConditionVariableTimedSleep(&pgraft_shared->status_changed, left,
-										PG_WAIT_EXTENSION);
+										pgraft_wait_event());
 		}
 	}
 	PG_FINALLY();
