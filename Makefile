@@ -1,0 +1,273 @@
+# Makefile
+#
+# The extension is an ordinary PGXS build: make, make install, make installcheck.
+# "make help" lists the other targets.  "make test" and "make demo" also work on
+# a machine that has no PostgreSQL yet: they install what is missing first.
+#
+#	PG_CONFIG=...	which PostgreSQL (15 to 18) to build for
+#	SEEDS=N FIRST=S	simulator seeds of "make sim" and "make test"
+#	COPT=-Werror	warnings are errors (lint and CI do this)
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+SEEDS ?= 200
+FIRST ?= 1
+BUILD ?= build
+
+MODULE_big = pgraft
+EXTENSION = pgraft
+DATA = $(wildcard pgraft--*.sql)
+PGFILEDESC = "pgraft - Raft consensus inside PostgreSQL"
+
+RAFT_SOURCES = $(wildcard src/raft/*.c)
+FRONT_SOURCES = $(wildcard src/storage/*.c src/net/*.c)
+SERVER_SOURCES = $(FRONT_SOURCES) $(wildcard src/worker/*.c src/sql/*.c)
+
+OBJS = $(SERVER_SOURCES:src/%.c=$(BUILD)/server/%.o)
+RAFT_OBJS = $(RAFT_SOURCES:src/%.c=$(BUILD)/%.o)
+FRONT_OBJS = $(FRONT_SOURCES:src/%.c=$(BUILD)/front/%.o)
+
+# the libraries of the normal build lie at the top, those of a sanitizer or
+# coverage build (another BUILD) in that directory
+ARCHIVES = $(if $(filter build,$(BUILD)),,$(BUILD)/)
+RAFT_LIB = $(ARCHIVES)libpgraft_raft.a
+FRONT_LIB = $(ARCHIVES)libpgraft_front.a
+EXPORTS = $(BUILD)/exports.map
+
+# The engine knows nothing of PostgreSQL: its own strict flags, not CFLAGS.
+RAFT_CFLAGS = -std=c89 -pedantic -Wall -Wextra -Wconversion -Wshadow -Werror -g -O2 -fPIC
+WARNINGS = -Wall -Wextra -Wshadow
+
+UNIT_TESTS = $(patsubst test/unit/%.c,$(BUILD)/unit/%,$(wildcard test/unit/test_*.c))
+UNIT_HELPERS = $(patsubst test/unit/%.c,$(BUILD)/unit/%.o,\
+	$(filter-out test/unit/test_%.c,$(wildcard test/unit/*.c)))
+UNIT_LIB = $(BUILD)/unit/libhelpers.a
+SIM_OBJS = $(patsubst test/sim/%.c,$(BUILD)/sim/%.o,$(wildcard test/sim/*.c))
+SIM = $(if $(SIM_OBJS),$(BUILD)/sim/pgraft_sim)
+PROGRAMS = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c))
+
+# pg_regress, in this order: what must be tried before pgraft_init() comes first
+REGRESS = $(shell cat sql/schedule 2>/dev/null || \
+	for f in sql/*.sql; do [ -e "$$f" ] && basename "$$f" .sql; done)
+# scripts/run-tests starts an instance of its own, with pgraft preloaded and
+# not as root, so the recipe of PGXS cannot be used
+NO_INSTALLCHECK = 1
+
+EXTRA_CLEAN = build libpgraft_raft.a libpgraft_front.a tmp_check log results \
+	regression.diffs regression.out
+
+.DEFAULT_GOAL := all
+
+# ----------------------------------------------------------------
+# Targets that need no PostgreSQL yet
+# ----------------------------------------------------------------
+
+.PHONY: help deps test demo lint coverage test-sanitize test-matrix
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make                 build the extension, pgraft_waldump and the libraries
+#: make install         install into the PostgreSQL of PG_CONFIG
+#: make installcheck    pg_regress on a temporary instance of that installation
+#: make test            everything: unit, simulator, pg_regress, TAP clusters
+#: make demo            three servers, kill -9 of the leader, what happened
+#: make unit            unit tests of engine, storage, network
+#: make sim SEEDS=N     N simulator seeds, beginning with FIRST
+#: make tap             TAP cluster tests alone; TAP="t/001*.pl" for some
+#: make lint            compilers with -Werror, cppcheck, style rules
+#: make test-sanitize   unit tests and simulator under ASan and UBSan
+#: make coverage        line coverage of unit tests and simulator
+#: make test-matrix     make test for every PostgreSQL found on this machine
+#: make bench           benchmarks (bench/README.md)
+#: make clean           remove everything that was built
+
+deps:
+	@PG_CONFIG="$(PG_CONFIG)" scripts/install-deps
+
+test: deps
+	@$(MAKE) --no-print-directory PG_CONFIG="$(PG_CONFIG)" test-run
+
+demo: deps
+	@$(MAKE) --no-print-directory PG_CONFIG="$(PG_CONFIG)" demo-run
+
+lint:
+	@PG_CONFIG="$(PG_CONFIG)" scripts/install-deps lint
+	@PG_CONFIG="$(PG_CONFIG)" scripts/lint
+
+test-matrix: deps
+	@scripts/test-matrix
+
+ifneq ($(wildcard $(PGXS)),)
+
+# ----------------------------------------------------------------
+# The extension
+# ----------------------------------------------------------------
+
+# a directory given both ways counts as a system directory: our warning flags
+# are for our code, not for PostgreSQL's headers
+PG_CPPFLAGS = -Iinclude -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
+PG_CFLAGS = $(WARNINGS) $(EXTRA_CFLAGS)
+SHLIB_LINK = $(RAFT_LIB) -lssl -lcrypto -lpthread
+SHLIB_PREREQS = $(RAFT_LIB)
+ifeq ($(shell uname -s),Linux)
+SHLIB_LINK += -Wl,--version-script=$(EXPORTS)
+SHLIB_PREREQS += $(EXPORTS)
+endif
+
+# no bitcode: nothing in here is worth inlining into a query
+override with_llvm = no
+include $(PGXS)
+
+all: $(PROGRAMS)
+
+MAKEDIR = mkdir -p $(@D)
+
+$(BUILD)/server/%.o: src/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(CPPFLAGS) -c -o $@ $<
+
+# exactly what PostgreSQL looks up by name; everything else stays inside
+$(EXPORTS): $(SERVER_SOURCES) scripts/make-exports
+	@$(MAKEDIR)
+	scripts/make-exports $(SERVER_SOURCES) >$@.tmp
+	@if cmp -s $@.tmp $@; then rm $@.tmp; touch $@; else mv $@.tmp $@; fi
+
+$(BUILD)/raft/%.o: src/raft/%.c
+	@$(MAKEDIR)
+	$(CC) $(RAFT_CFLAGS) $(EXTRA_CFLAGS) -Iinclude -MMD -MP -c -o $@ $<
+
+$(RAFT_LIB): $(RAFT_OBJS)
+	@$(MAKEDIR)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+# ----------------------------------------------------------------
+# Storage and network for command line tools and tests
+# ----------------------------------------------------------------
+
+FRONT_CPPFLAGS = -DFRONTEND $(CPPFLAGS)
+# libpgcommon and libpgport lie in one of the two
+FRONT_LIBS = -L$(pkglibdir) -L$(libdir) -lpgcommon -lpgport -lssl -lcrypto -lpthread -lm
+
+$(BUILD)/front/%.o: src/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) -fPIC $(FRONT_CPPFLAGS) -c -o $@ $<
+
+$(FRONT_LIB): $(FRONT_OBJS)
+	@$(MAKEDIR)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/bin/%: src/bin/%.c $(FRONT_LIB) $(RAFT_LIB)
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -o $@ $< $(FRONT_LIB) $(RAFT_LIB) $(LDFLAGS) $(FRONT_LIBS)
+
+.PHONY: install-programs uninstall-programs
+install: install-programs
+install-programs: $(PROGRAMS)
+	$(MKDIR_P) '$(DESTDIR)$(bindir)'
+	$(if $(PROGRAMS),$(INSTALL_PROGRAM) $(PROGRAMS) '$(DESTDIR)$(bindir)')
+
+uninstall: uninstall-programs
+uninstall-programs:
+	rm -f $(PROGRAMS:$(BUILD)/bin/%='$(DESTDIR)$(bindir)/%')
+
+# ----------------------------------------------------------------
+# Tests
+# ----------------------------------------------------------------
+
+$(BUILD)/unit/%.o: test/unit/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) -Itest/unit $(FRONT_CPPFLAGS) -c -o $@ $<
+
+$(UNIT_LIB): $(UNIT_HELPERS)
+	@$(MAKEDIR)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_LIB) $(FRONT_LIB) $(RAFT_LIB)
+	$(CC) $(CFLAGS) -o $@ $< $(UNIT_LIB) $(FRONT_LIB) $(RAFT_LIB) $(LDFLAGS) $(FRONT_LIBS)
+
+$(BUILD)/sim/%.o: test/sim/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) -Itest/sim $(FRONT_CPPFLAGS) -c -o $@ $<
+
+$(BUILD)/sim/pgraft_sim: $(SIM_OBJS) $(FRONT_LIB) $(RAFT_LIB)
+	$(CC) $(CFLAGS) -o $@ $(SIM_OBJS) $(FRONT_LIB) $(RAFT_LIB) $(LDFLAGS) $(FRONT_LIBS)
+
+.SECONDARY: $(UNIT_TESTS:=.o)
+
+.PHONY: build-tests unit sim installcheck tap test-run demo-run bench bench-programs
+build-tests: all $(UNIT_TESTS) $(SIM)
+
+RUN_TESTS = PG_CONFIG="$(PG_CONFIG)" BUILD="$(BUILD)" REGRESS="$(REGRESS)" TAP="$(TAP)" \
+	scripts/run-tests --seeds $(SEEDS) --first $(FIRST)
+
+unit: $(UNIT_TESTS)
+	@$(RUN_TESTS) unit
+
+sim: $(SIM)
+	@$(RUN_TESTS) sim
+
+installcheck:
+	@$(RUN_TESTS) --installed regress
+
+tap: all
+	@$(RUN_TESTS) tap
+
+test-run:
+	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
+	@$(RUN_TESTS) unit sim regress tap
+
+demo-run: all
+	@PG_CONFIG="$(PG_CONFIG)" scripts/demo
+
+BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
+$(BUILD)/bench/%: bench/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -o $@ $< $(LDFLAGS) $(FRONT_LIBS)
+
+bench-programs: $(BENCH_PROGRAMS)
+
+bench: all bench-programs
+	@PG_CONFIG="$(PG_CONFIG)" bench/run
+
+# ----------------------------------------------------------------
+# Instrumented builds
+# ----------------------------------------------------------------
+
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+test-sanitize:
+	@$(MAKE) --no-print-directory BUILD=build/sanitize EXTRA_CFLAGS="$(SANITIZE)" sanitize-run
+.PHONY: sanitize-run
+sanitize-run: $(UNIT_TESTS) $(SIM)
+	@ASAN_OPTIONS=abort_on_error=0 $(RUN_TESTS) --slow 4 unit sim
+
+coverage:
+	@$(MAKE) --no-print-directory BUILD=build/coverage EXTRA_CFLAGS="--coverage -O0" coverage-run
+.PHONY: coverage-run
+coverage-run: $(UNIT_TESTS) $(SIM)
+	@find $(BUILD) -name '*.gcda' -delete
+	@$(RUN_TESTS) unit sim
+	@scripts/coverage-report $(BUILD)
+
+-include $(OBJS:.o=.d) $(RAFT_OBJS:.o=.d) $(FRONT_OBJS:.o=.d) $(UNIT_HELPERS:.o=.d) \
+	$(UNIT_TESTS:=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(BENCH_PROGRAMS:=.d)
+
+else
+
+# ----------------------------------------------------------------
+# No PostgreSQL found: say so, instead of failing in the middle
+# ----------------------------------------------------------------
+
+.PHONY: all install installcheck unit sim tap test-run demo-run bench clean
+all install installcheck unit sim tap test-run demo-run bench coverage test-sanitize:
+	@echo "\"$(PG_CONFIG)\" gives no PGXS makefile: install the PostgreSQL server development" >&2
+	@echo "package (scripts/install-deps does on Debian) or set PG_CONFIG." >&2
+	@exit 1
+
+clean:
+	rm -rf $(EXTRA_CLEAN) pgraft.so
+
+endif
