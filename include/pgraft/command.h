@@ -29,6 +29,7 @@ typedef enum PgraftCommandKind
 } PgraftCommandKind;
 
 #define PGRAFT_KEY_MAX 1024		/* bytes; at least 1 */
+#define PGRAFT_COMMAND_HEADER_BYTES 40	/* encoded, before key and value */
 
 typedef struct PgraftCommand
 {
@@ -51,6 +52,9 @@ extern void pgraft_command_stamp(unsigned char *encoded, uint64 session, uint64 
 /* False for anything that encode cannot have written.  Points into data. */
 extern bool pgraft_command_decode(const unsigned char *data, size_t length,
 								  PgraftCommand *command);
+
+/* "log", "kv_put", ...; NULL for a number that no kind has. */
+extern const char *pgraft_command_kind_name(int kind);
 
 /* What applying a command answers to the caller who proposed it. */
 typedef struct PgraftApplyResult
