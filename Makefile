@@ -45,6 +45,8 @@ UNIT_HELPERS = $(patsubst test/unit/%.c,$(BUILD)/unit/%.o,\
 UNIT_LIB = $(BUILD)/unit/libhelpers.a
 SIM_OBJS = $(patsubst test/sim/%.c,$(BUILD)/sim/%.o,$(wildcard test/sim/*.c))
 SIM = $(if $(SIM_OBJS),$(BUILD)/sim/pgraft_sim)
+# a client that tests, demo and benchmarks share
+WRITER = $(BUILD)/bench/writer
 PROGRAMS = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c))
 
 # pg_regress, in this order: what must be tried before pgraft_init() comes first
@@ -199,7 +201,7 @@ $(BUILD)/sim/pgraft_sim: $(SIM_OBJS) $(FRONT_LIB) $(RAFT_LIB)
 .SECONDARY: $(UNIT_TESTS:=.o)
 
 .PHONY: build-tests unit sim installcheck tap test-run demo-run bench bench-programs
-build-tests: all $(UNIT_TESTS) $(SIM)
+build-tests: all $(UNIT_TESTS) $(SIM) $(WRITER)
 
 RUN_TESTS = PG_CONFIG="$(PG_CONFIG)" BUILD="$(BUILD)" REGRESS="$(REGRESS)" TAP="$(TAP)" \
 	scripts/run-tests --seeds $(SEEDS) --first $(FIRST)
@@ -213,20 +215,20 @@ sim: $(SIM)
 installcheck:
 	@$(RUN_TESTS) --installed regress
 
-tap: all
+tap: all $(WRITER)
 	@$(RUN_TESTS) tap
 
 test-run:
 	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
 	@$(RUN_TESTS) unit sim regress tap
 
-demo-run: all
+demo-run: all $(WRITER)
 	@PG_CONFIG="$(PG_CONFIG)" scripts/demo
 
 BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 $(BUILD)/bench/%: bench/%.c
 	@$(MAKEDIR)
-	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -o $@ $< $(LDFLAGS) $(FRONT_LIBS)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -I$(includedir) -o $@ $< $(LDFLAGS) $(libpq_pgport) $(FRONT_LIBS)
 
 bench-programs: $(BENCH_PROGRAMS)
 

@@ -1,0 +1,358 @@
+/*-------------------------------------------------------------------------
+ *
+ * writer.c
+ *	  A client that writes to a pgraft cluster without pause and keeps a record
+ *	  of every answer.  Tests, demo and benchmarks compare the record with what
+ *	  the members have afterwards.
+ *
+ *		writer --output FILE --prefix TEXT [--log-every N] [--pause MS]
+ *			   [--seconds N] CONNINFO...
+ *
+ * It stays with one server as long as that answers, and goes to the next of
+ * the list when the connection breaks or the server has no leader to offer.
+ * It ends at SIGTERM or SIGINT, after the answer to its last statement.
+ *
+ * Each line of the output file is one statement, written as soon as its answer
+ * is known, blank separated:
+ *
+ *		outcome	ack, unknown (it may or may not have happened), or refused (it
+ *				certainly did not happen)
+ *		kind	kv or log
+ *		name	the key; for log the data
+ *		value	the value put; for log the index answered (0 if none)
+ *		start	microseconds since 1970 when the statement was sent
+ *		end		the same when its outcome was known
+ *		server	position in the list of servers, from 0
+ *		state	SQLSTATE, 00000 for ack, 08006 for a broken connection
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres_fe.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "libpq-fe.h"
+
+/* no answer at all for so long: give up on the connection */
+#define ANSWER_TIMEOUT_US 30000000L
+
+typedef struct Options
+{
+	const char *output;
+	const char *prefix;
+	long		log_every;		/* each Nth statement appends to the log; 0 = none */
+	long		pause_ms;
+	long		seconds;		/* 0 = until a signal */
+	int			n_servers;
+	char	  **servers;
+} Options;
+
+typedef enum Outcome
+{
+	OUTCOME_ACK,
+	OUTCOME_UNKNOWN,
+	OUTCOME_REFUSED
+} Outcome;
+
+typedef struct Statement
+{
+	bool		is_log;
+	char		name[128];
+	char		value[64];
+	Outcome		outcome;
+	char		state[6];
+	long		start_us;
+	long		end_us;
+} Statement;
+
+static void parse_options(int argc, char **argv, Options *options);
+static long parse_number(const char *text);
+static void usage(void);
+static void request_stop(int signal_number);
+static long now_us(void);
+static PGconn *connect_to(const char *server);
+static void run_statement(PGconn *connection, Statement *statement);
+static PGresult *wait_for_result(PGconn *connection, long deadline);
+static void judge(PGresult *result, Statement *statement);
+static void record(int fd, const Statement *statement, int server);
+static void pause_ms(long ms);
+
+static volatile sig_atomic_t stop_requested = 0;
+
+int
+main(int argc, char **argv)
+{
+	Options		options;
+	PGconn	   *connection = NULL;
+	int			server = 0;
+	int			fd;
+	long		number;
+	long		end_us;
+
+	parse_options(argc, argv, &options);
+	fd = open(options.output, O_WRONLY | O_CREAT | O_APPEND, 0600);
+	if (fd < 0)
+	{
+		fprintf(stderr, "could not open file \"%s\": %s\n", options.output, strerror(errno));
+		return 1;
+	}
+	signal(SIGTERM, request_stop);
+	signal(SIGINT, request_stop);
+	signal(SIGPIPE, SIG_IGN);
+
+	end_us = options.seconds > 0 ? now_us() + options.seconds * 1000000L : 0;
+	for (number = 1; !stop_requested && (end_us == 0 || now_us() < end_us); number++)
+	{
+		Statement	statement;
+
+		memset(&statement, 0, sizeof(statement));
+		if (connection == NULL)
+		{
+			connection = connect_to(options.servers[server]);
+			if (connection == NULL)
+			{
+				server = (server + 1) % options.n_servers;
+				/* a refusal costs nothing: do not spin */
+				pause_ms(2);
+				number--;
+				continue;
+			}
+		}
+		statement.is_log = options.log_every > 0 && number % options.log_every == 0;
+		snprintf(statement.name, sizeof(statement.name), "%s-%ld", options.prefix, number);
+		snprintf(statement.value, sizeof(statement.value), "%ld", statement.is_log ? 0 : number);
+		run_statement(connection, &statement);
+		record(fd, &statement, server);
+		if (statement.outcome != OUTCOME_ACK)
+		{
+			PQfinish(connection);
+			connection = NULL;
+			server = (server + 1) % options.n_servers;
+			pause_ms(2);
+		}
+		else if (options.pause_ms > 0)
+			pause_ms(options.pause_ms);
+	}
+	if (connection != NULL)
+		PQfinish(connection);
+	close(fd);
+	return 0;
+}
+
+static void
+parse_options(int argc, char **argv, Options *options)
+{
+	static const struct option long_options[] = {
+		{"output", required_argument, NULL, 'o'},
+		{"prefix", required_argument, NULL, 'p'},
+		{"log-every", required_argument, NULL, 'l'},
+		{"pause", required_argument, NULL, 'w'},
+		{"seconds", required_argument, NULL, 's'},
+		{NULL, 0, NULL, 0}
+	};
+	int			option;
+
+	memset(options, 0, sizeof(*options));
+	while ((option = getopt_long(argc, argv, "o:p:l:w:s:", long_options, NULL)) != -1)
+	{
+		switch (option)
+		{
+			case 'o':
+				options->output = optarg;
+				break;
+			case 'p':
+				options->prefix = optarg;
+				break;
+			case 'l':
+				options->log_every = parse_number(optarg);
+				break;
+			case 'w':
+				options->pause_ms = parse_number(optarg);
+				break;
+			case 's':
+				options->seconds = parse_number(optarg);
+				break;
+			default:
+				usage();
+		}
+	}
+	options->n_servers = argc - optind;
+	options->servers = argv + optind;
+	if (options->output == NULL || options->prefix == NULL || options->n_servers < 1)
+		usage();
+}
+
+static long
+parse_number(const char *text)
+{
+	char	   *end;
+	long		number;
+
+	errno = 0;
+	number = strtol(text, &end, 10);
+	if (errno != 0 || *end != '\0' || number < 0 || number > INT_MAX)
+		usage();
+	return number;
+}
+
+static void
+usage(void)
+{
+	fprintf(stderr, "usage: writer --output FILE --prefix TEXT [--log-every N] [--pause MS] [--seconds N] CONNINFO...\n");
+	exit(2);
+}
+
+static void
+request_stop(int signal_number)
+{
+	(void) signal_number;
+	stop_requested = 1;
+}
+
+static long
+now_us(void)
+{
+	struct timeval now;
+
+	gettimeofday(&now, NULL);
+	return (long) now.tv_sec * 1000000L + (long) now.tv_usec;
+}
+
+static void
+pause_ms(long ms)
+{
+	(void) poll(NULL, 0, (int) ms);
+}
+
+/* NULL when the server does not take the connection now. */
+static PGconn *
+connect_to(const char *server)
+{
+	PGconn	   *connection = PQconnectdb(server);
+
+	if (PQstatus(connection) == CONNECTION_OK)
+		return connection;
+	PQfinish(connection);
+	return NULL;
+}
+
+static void
+run_statement(PGconn *connection, Statement *statement)
+{
+	const char *values[2];
+	PGresult   *result;
+	int			sent;
+
+	/* unless an answer says otherwise */
+	statement->outcome = OUTCOME_UNKNOWN;
+	snprintf(statement->state, sizeof(statement->state), "08006");
+
+	values[0] = statement->name;
+	values[1] = statement->value;
+	statement->start_us = now_us();
+	if (statement->is_log)
+		sent = PQsendQueryParams(connection, "SELECT pgraft_log_append($1::text)",
+								 1, NULL, values, NULL, NULL, 0);
+	else
+		sent = PQsendQueryParams(connection, "SELECT pgraft_kv_put($1, $2)",
+								 2, NULL, values, NULL, NULL, 0);
+	if (sent)
+	{
+		result = wait_for_result(connection, statement->start_us + ANSWER_TIMEOUT_US);
+		if (result != NULL)
+		{
+			judge(result, statement);
+			PQclear(result);
+		}
+	}
+	statement->end_us = now_us();
+}
+
+/* NULL when the connection broke or the deadline passed. */
+static PGresult *
+wait_for_result(PGconn *connection, long deadline)
+{
+	PGresult   *result = NULL;
+	PGresult   *next;
+
+	for (;;)
+	{
+		struct pollfd wait;
+		long		left = deadline - now_us();
+		int			flushed = PQflush(connection);
+
+		if (left <= 0 || flushed < 0)
+			break;
+		wait.fd = PQsocket(connection);
+		wait.events = (short) (POLLIN | (flushed > 0 ? POLLOUT : 0));
+		if (poll(&wait, 1, (int) (left / 1000) + 1) < 0 && errno != EINTR)
+			break;
+		if (!PQconsumeInput(connection))
+			break;
+		if (PQisBusy(connection))
+			continue;
+		next = PQgetResult(connection);
+		if (next == NULL)
+			return result;
+		/* the first result is the answer; what follows an error adds nothing */
+		if (result == NULL)
+			result = next;
+		else
+			PQclear(next);
+	}
+	/* an answer that was read counts, whatever happened to the socket then */
+	return result;
+}
+
+static void
+judge(PGresult *result, Statement *statement)
+{
+	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+	if (PQresultStatus(result) == PGRES_TUPLES_OK)
+	{
+		statement->outcome = OUTCOME_ACK;
+		snprintf(statement->state, sizeof(statement->state), "00000");
+		if (statement->is_log)
+			snprintf(statement->value, sizeof(statement->value), "%s",
+					 PQgetvalue(result, 0, 0));
+		return;
+	}
+	if (state == NULL)
+		return;
+
+	/*
+	 * 40003 says that the outcome is unknown.  So is it when the server ended
+	 * (57P01, 57P02) while the statement ran.  Any other error is the server's
+	 * word that nothing was done.
+	 */
+	snprintf(statement->state, sizeof(statement->state), "%s", state);
+	if (strcmp(state, "40003") != 0 && strcmp(state, "57P01") != 0 &&
+		strcmp(state, "57P02") != 0)
+		statement->outcome = OUTCOME_REFUSED;
+}
+
+static void
+record(int fd, const Statement *statement, int server)
+{
+	static const char *const outcomes[] = {"ack", "unknown", "refused"};
+	char		line[512];
+	int			length;
+
+	length = snprintf(line, sizeof(line), "%s %s %s %s %ld %ld %d %s\n",
+					  outcomes[statement->outcome], statement->is_log ? "log" : "kv",
+					  statement->name, statement->value,
+					  statement->start_us, statement->end_us, server, statement->state);
+	if (write(fd, line, (size_t) length) != length)
+	{
+		fprintf(stderr, "could not write the record: %s\n", strerror(errno));
+		exit(1);
+	}
+}
