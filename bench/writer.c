@@ -33,6 +33,7 @@
 
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/time.h>
@@ -73,7 +74,7 @@ typedef struct Statement
 } Statement;
 
 static void parse_options(int argc, char **argv, Options *options);
-static long parse_number(const char *text);
+static long parse_number(const char *argument);
 static void usage(void);
 static void request_stop(int signal_number);
 static long now_us(void);
@@ -190,13 +191,13 @@ parse_options(int argc, char **argv, Options *options)
 }
 
 static long
-parse_number(const char *text)
+parse_number(const char *argument)
 {
 	char	   *end;
 	long		number;
 
 	errno = 0;
-	number = strtol(text, &end, 10);
+	number = strtol(argument, &end, 10);
 	if (errno != 0 || *end != '\0' || number < 0 || number > INT_MAX)
 		usage();
 	return number;
