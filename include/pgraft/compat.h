@@ -58,4 +58,14 @@ pgraft_wait_event(void)
 #endif
 }
 
+/*
+ * 17 added dsa_get_total_size().  Before, nobody outside dsa.c can know; the
+ * fallback is what the caller has counted himself.
+ */
+#if PG_VERSION_NUM >= 170000
+#define pgraft_dsa_total_size(area, fallback) ((void) (fallback), dsa_get_total_size(area))
+#else
+#define pgraft_dsa_total_size(area, fallback) ((void) (area), (fallback))
+#endif
+
 #endif							/* PGRAFT_COMPAT_H */

@@ -1,0 +1,809 @@
+/*-------------------------------------------------------------------------
+ *
+ * kv.c
+ *	  The key-value store in shared memory.
+ *
+ * One writer, the consensus worker, through state_machine.c; any number of
+ * readers, the backends, which never need the worker.  Rules of commands,
+ * revisions and sessions are not decided here: this file keeps entries, finds
+ * them, and adds up their digests.
+ *
+ * Where things are
+ *	- the root, in the main shared memory segment: made by the postmaster;
+ *	- a dshash table of fixed-size items in the DSA area;
+ *	- per item one DSA block: the key's bytes, then the value's.  A value that
+ *	  still fits is overwritten in place, so that steady updates allocate
+ *	  nothing.
+ *
+ * Locks
+ *	- An item and its block are read under the table's partition lock in shared
+ *	  mode and changed under it in exclusive mode.  Nobody waits for anything
+ *	  else while holding one, so the worker waits for a reader no longer than
+ *	  one copy takes.
+ *	- Readers allocate before they lock and look for interrupts after they
+ *	  unlock.  (The only thing that can fail under a partition lock is mapping
+ *	  a DSM segment for the first time; transaction abort releases the lock.)
+ *	- The root's counters: the worker alone writes, between two increments of
+ *	  the change counter; readers repeat until they see it even and unchanged.
+ *
+ * A scan is not stopped by writers, nor does it stop them; it tries a few times
+ * to be a picture of one revision (see pgraft_kv_scan).
+ *
+ * What survives a crash: nothing.  The worker's end by exit(1) leaves the
+ * store as it is, whole, until the next worker empties it; a crash of any
+ * process gives fresh shared memory.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ * IDENTIFICATION
+ *	  src/worker/kv.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+#include "lib/dshash.h"
+#include "miscadmin.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+#include "utils/dsa.h"
+#include "utils/memutils.h"
+
+#include "pgraft/bytes.h"
+#include "pgraft/compat.h"
+#include "pgraft/kv_store.h"
+#include "pgraft/shmem.h"
+
+/* Values smaller than half of their block move to a smaller one... */
+#define KEEP_BLOCK_DIVISOR 2
+
+/* ...unless the block is so small that nothing would be gained. */
+#define SMALL_BLOCK 256
+
+/* Scans that met a change start again this often before they let it be. */
+#define SCAN_ATTEMPTS 4
+
+/*
+ * probe is set while the key's bytes are in the memory of the process that
+ * looks for them, and NULL in every stored item, where block has them.
+ */
+typedef struct KvKey
+{
+	const char *probe;
+	dsa_pointer block;
+	uint32		length;
+	uint32		hash;
+} KvKey;
+
+typedef struct KvItem
+{
+	KvKey		key;			/* first, as dshash demands */
+	uint32		value_length;
+	uint32		capacity;		/* of the block: key and value */
+	uint64		create_revision;
+	uint64		mod_revision;
+	uint64		version;
+	uint64		digest;			/* of all the above that is replicated, and of the
+								 * bytes */
+} KvItem;
+
+typedef struct KvRoot
+{
+	int			tranche_id;
+	dshash_table_handle table;
+	pg_atomic_uint64 change_count;	/* odd while stats are being written */
+	pg_atomic_uint32 deleting;	/* from before a deletion until it shows in stats */
+	PgraftKvStats stats;
+} KvRoot;
+
+/* What a scan copies entries into while it holds a lock. */
+typedef struct ScanBuffer
+{
+	char	   *bytes;
+	Size		used;
+	Size		capacity;
+	PgraftKvEntry *entries;		/* key and value hold offsets until the end */
+	int			n_entries;
+	int			max_entries;
+} ScanBuffer;
+
+typedef enum ScanOutcome
+{
+	SCAN_COMPLETE,
+	SCAN_BUFFER_FULL,
+	SCAN_INTERRUPTED
+} ScanOutcome;
+
+static const char *key_bytes(const KvKey *key, dsa_area *area);
+static int	compare_keys(const void *a, const void *b, size_t size, void *arg);
+static dshash_hash hash_key(const void *key, size_t size, void *arg);
+static void fill_parameters(dshash_parameters *parameters);
+static dshash_table *table(void);
+static void make_probe(KvKey *probe, const char *key, uint32 key_length);
+static char *item_bytes(const KvItem *item);
+static uint64 item_digest(const KvItem *item);
+static bool block_is_suitable(const KvItem *item, Size needed);
+static dsa_pointer allocate_block(Size size);
+static void forget_item(const KvItem *item);
+static void read_stats(PgraftKvStats *stats);
+static bool begins_with(const KvItem *item, const char *prefix, uint32 prefix_length);
+static ScanOutcome scan_once(ScanBuffer *buffer, const char *prefix, uint32 prefix_length,
+							 bool want_values, uint64 as_of, bool *disturbed);
+static bool copy_item(ScanBuffer *buffer, const KvItem *item, bool want_values);
+static void grow_buffer(ScanBuffer *buffer, Size bytes, int entries);
+static int	compare_entries(const void *a, const void *b);
+
+/* Pointer to shared-memory state, inherited from the postmaster */
+static KvRoot *root = NULL;
+
+/* This process's attachment */
+static dshash_table *attached_table = NULL;
+
+/* Worker only: what the store holds now */
+static uint64 store_keys = 0;
+static uint64 store_bytes = 0;
+static uint64 store_digest = 0;
+static uint64 store_memory = 0; /* blocks */
+
+/* ----------------------------------------------------------------
+ * Making the store
+ * ----------------------------------------------------------------
+ */
+
+Size
+pgraft_kv_shmem_size(void)
+{
+	return MAXALIGN(sizeof(KvRoot));
+}
+
+/*
+ * Also runs again when the postmaster starts over after a crash; attachments
+ * of before are worthless then.
+ */
+void
+pgraft_kv_shmem_init(void *root_memory, bool found)
+{
+	root = (KvRoot *) root_memory;
+	attached_table = NULL;
+
+	if (!found)
+	{
+		memset(root, 0, sizeof(KvRoot));
+		root->table = InvalidDsaPointer;
+		root->tranche_id = LWLockNewTrancheId();
+		pg_atomic_init_u64(&root->change_count, 0);
+		pg_atomic_init_u32(&root->deleting, 0);
+	}
+}
+
+/*
+ * Runs in the postmaster, where the area is limited to the part of it that
+ * lies in main shared memory: an empty table fits.
+ */
+void
+pgraft_kv_create(dsa_area *area, void *root_memory)
+{
+	KvRoot	   *new_root = (KvRoot *) root_memory;
+	dshash_parameters parameters;
+	dshash_table *new_table;
+
+	Assert(root == new_root);
+
+	LWLockRegisterTranche(new_root->tranche_id, "PgraftKeyValue");
+	fill_parameters(&parameters);
+	new_table = dshash_create(area, &parameters, area);
+	new_root->table = dshash_get_hash_table_handle(new_table);
+	dshash_detach(new_table);
+}
+
+static void
+fill_parameters(dshash_parameters *parameters)
+{
+	memset(parameters, 0, sizeof(*parameters));
+	parameters->key_size = sizeof(KvKey);
+	parameters->entry_size = sizeof(KvItem);
+	parameters->compare_function = compare_keys;
+	parameters->hash_function = hash_key;
+	pgraft_dshash_set_copy(*parameters, dshash_memcpy);
+	parameters->tranche_id = root->tranche_id;
+}
+
+/* The table, attached on first use and then for the life of the process. */
+static dshash_table *
+table(void)
+{
+	if (attached_table == NULL)
+	{
+		dsa_area   *area = pgraft_dsa();
+		dshash_parameters parameters;
+		MemoryContext old_context;
+
+		Assert(root != NULL && DsaPointerIsValid(root->table));
+		LWLockRegisterTranche(root->tranche_id, "PgraftKeyValue");
+		fill_parameters(&parameters);
+		old_context = MemoryContextSwitchTo(TopMemoryContext);
+		attached_table = dshash_attach(area, &parameters, root->table, area);
+		MemoryContextSwitchTo(old_context);
+	}
+	return attached_table;
+}
+
+static const char *
+key_bytes(const KvKey *key, dsa_area *area)
+{
+	if (key->probe != NULL)
+		return key->probe;
+	return (const char *) dsa_get_address(area, key->block);
+}
+
+static int
+compare_keys(const void *a, const void *b, size_t size, void *arg)
+{
+	const KvKey *left = (const KvKey *) a;
+	const KvKey *right = (const KvKey *) b;
+	dsa_area   *area = (dsa_area *) arg;
+
+	Assert(size == sizeof(KvKey));
+	(void) size;
+	if (left->length != right->length)
+		return left->length < right->length ? -1 : 1;
+	return memcmp(key_bytes(left, area), key_bytes(right, area), left->length);
+}
+
+static dshash_hash
+hash_key(const void *key, size_t size, void *arg)
+{
+	(void) size;
+	(void) arg;
+	return ((const KvKey *) key)->hash;
+}
+
+static void
+make_probe(KvKey *probe, const char *key, uint32 key_length)
+{
+	memset(probe, 0, sizeof(*probe));
+	probe->probe = key;
+	probe->block = InvalidDsaPointer;
+	probe->length = key_length;
+	probe->hash = hash_bytes((const unsigned char *) key, (int) key_length);
+}
+
+static char *
+item_bytes(const KvItem *item)
+{
+	return (char *) dsa_get_address(pgraft_dsa(), item->key.block);
+}
+
+/* ----------------------------------------------------------------
+ * Worker side
+ * ----------------------------------------------------------------
+ */
+
+void
+pgraft_kv_store_set(const PgraftKvRecord *record)
+{
+	KvKey		probe;
+	KvItem	   *item;
+	dsa_pointer block = InvalidDsaPointer;
+	Size		needed = (Size) record->key_length + record->value_length;
+	char	   *bytes;
+	bool		found;
+
+	make_probe(&probe, record->key, record->key_length);
+
+	/*
+	 * Look first: a new block must exist before the table is touched, so that
+	 * running out of memory changes nothing.  Nobody else writes, so what was
+	 * found stays true after the lock is released.
+	 */
+	item = dshash_find(table(), &probe, false);
+	if (item == NULL)
+		block = allocate_block(needed);
+	else
+	{
+		bool		suitable = block_is_suitable(item, needed);
+
+		dshash_release_lock(table(), item);
+		if (!suitable)
+			block = allocate_block(needed);
+	}
+
+	/*
+	 * If this runs out of memory the block is lost; no attempt to free it,
+	 * because the error may come from inside the allocator with its locks held.
+	 * The worker stops then.
+	 */
+	item = dshash_find_or_insert(table(), &probe, &found);
+
+	if (found)
+		forget_item(item);
+	if (DsaPointerIsValid(block))
+	{
+		if (found)
+			dsa_free(pgraft_dsa(), item->key.block);
+		item->key.block = block;
+		item->capacity = (uint32) needed;
+	}
+	item->key.probe = NULL;
+	item->value_length = record->value_length;
+	item->create_revision = record->create_revision;
+	item->mod_revision = record->mod_revision;
+	item->version = record->version;
+	bytes = item_bytes(item);
+	memcpy(bytes, record->key, record->key_length);
+	if (record->value_length > 0)
+		memcpy(bytes + record->key_length, record->value, record->value_length);
+	item->digest = item_digest(item);
+
+	store_keys++;
+	store_bytes += needed;
+	store_digest += item->digest;
+	store_memory += item->capacity;
+	dshash_release_lock(table(), item);
+}
+
+/* Takes an item that is about to change or go out of the sums. */
+static void
+forget_item(const KvItem *item)
+{
+	store_keys--;
+	store_bytes -= (uint64) item->key.length + item->value_length;
+	store_digest -= item->digest;
+	store_memory -= item->capacity;
+}
+
+bool
+pgraft_kv_store_find(const char *key, uint32 key_length, PgraftKvRecord *record)
+{
+	KvKey		probe;
+	KvItem	   *item;
+
+	make_probe(&probe, key, key_length);
+	item = dshash_find(table(), &probe, false);
+	if (item == NULL)
+		return false;
+
+	memset(record, 0, sizeof(*record));
+	record->key = key;
+	record->key_length = key_length;
+	record->value_length = item->value_length;
+	record->create_revision = item->create_revision;
+	record->mod_revision = item->mod_revision;
+	record->version = item->version;
+	dshash_release_lock(table(), item);
+	return true;
+}
+
+bool
+pgraft_kv_store_delete(const char *key, uint32 key_length)
+{
+	KvKey		probe;
+	KvItem	   *item;
+	dsa_pointer block;
+
+	make_probe(&probe, key, key_length);
+	item = dshash_find(table(), &probe, true);
+	if (item == NULL)
+		return false;
+
+	pg_atomic_write_u32(&root->deleting, 1);
+	pg_write_barrier();
+	forget_item(item);
+	block = item->key.block;
+	dshash_delete_entry(table(), item); /* releases the lock */
+	dsa_free(pgraft_dsa(), block);
+	return true;
+}
+
+uint64
+pgraft_kv_store_delete_prefix(const char *prefix, uint32 prefix_length)
+{
+	dshash_seq_status scan;
+	KvItem	   *item;
+	uint64		deleted = 0;
+
+	pg_atomic_write_u32(&root->deleting, 1);
+	pg_write_barrier();
+	dshash_seq_init(&scan, table(), true);
+	while ((item = dshash_seq_next(&scan)) != NULL)
+	{
+		dsa_pointer block = item->key.block;
+
+		if (!begins_with(item, prefix, prefix_length))
+			continue;
+		forget_item(item);
+		dshash_delete_current(&scan);
+		dsa_free(pgraft_dsa(), block);
+		deleted++;
+	}
+	dshash_seq_term(&scan);
+
+	/*
+	 * Emptying is also how a new worker begins, which knows nothing of the
+	 * sums that its predecessor kept.
+	 */
+	if (prefix_length == 0)
+	{
+		store_keys = 0;
+		store_bytes = 0;
+		store_digest = 0;
+		store_memory = 0;
+	}
+	return deleted;
+}
+
+bool
+pgraft_kv_store_visit(bool (*visit) (void *arg, const PgraftKvRecord *record), void *arg)
+{
+	dshash_seq_status scan;
+	KvItem	   *item;
+	bool		go_on = true;
+
+	dshash_seq_init(&scan, table(), false);
+	while (go_on && (item = dshash_seq_next(&scan)) != NULL)
+	{
+		PgraftKvRecord record;
+
+		record.key = item_bytes(item);
+		record.key_length = item->key.length;
+		record.value = record.key + item->key.length;
+		record.value_length = item->value_length;
+		record.create_revision = item->create_revision;
+		record.mod_revision = item->mod_revision;
+		record.version = item->version;
+		go_on = visit(arg, &record);
+	}
+	dshash_seq_term(&scan);
+	return go_on;
+}
+
+uint64
+pgraft_kv_store_keys(void)
+{
+	return store_keys;
+}
+
+uint64
+pgraft_kv_store_bytes(void)
+{
+	return store_bytes;
+}
+
+uint64
+pgraft_kv_store_digest(void)
+{
+	return pgraft_digest_u64(store_digest, store_keys);
+}
+
+/*
+ * The barriers pair with those of read_stats().  Items changed before are
+ * visible to whoever sees the new counters: their partition locks were
+ * released first.
+ */
+void
+pgraft_kv_store_publish(const PgraftKvStats *stats)
+{
+	/* a predecessor may have ended in here and left it odd */
+	uint64		count = pg_atomic_read_u64(&root->change_count) & ~UINT64CONST(1);
+
+	pg_atomic_write_u64(&root->change_count, count + 1);
+	pg_write_barrier();
+	root->stats = *stats;
+	root->stats.keys = store_keys;
+	root->stats.bytes = store_bytes;
+	root->stats.memory_bytes = store_memory + store_keys * sizeof(KvItem);
+	pg_write_barrier();
+	pg_atomic_write_u64(&root->change_count, count + 2);
+	pg_atomic_write_u32(&root->deleting, 0);
+}
+
+static uint64
+item_digest(const KvItem *item)
+{
+	const char *bytes = item_bytes(item);
+	uint64		digest = pgraft_digest_bytes(0, bytes, item->key.length);
+
+	digest = pgraft_digest_bytes(digest, bytes + item->key.length, item->value_length);
+	digest = pgraft_digest_u64(digest, item->create_revision);
+	digest = pgraft_digest_u64(digest, item->mod_revision);
+	return pgraft_digest_u64(digest, item->version);
+}
+
+static bool
+block_is_suitable(const KvItem *item, Size needed)
+{
+	if (needed > item->capacity)
+		return false;
+	return item->capacity <= SMALL_BLOCK ||
+		needed >= item->capacity / KEEP_BLOCK_DIVISOR;
+}
+
+static dsa_pointer
+allocate_block(Size size)
+{
+	dsa_pointer block;
+
+	block = dsa_allocate_extended(pgraft_dsa(), size, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+	if (!DsaPointerIsValid(block))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of shared memory"),
+				 errdetail("The key-value store could not allocate %zu bytes.", size)));
+	return block;
+}
+
+/* ----------------------------------------------------------------
+ * Readers, in any backend
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Fills *entry with copies.  The first round learns the size; another one is
+ * needed only when the value grew in between.
+ */
+bool
+pgraft_kv_lookup(const char *key, uint32 key_length, PgraftKvEntry *entry)
+{
+	KvKey		probe;
+	char	   *value = NULL;
+	Size		capacity = 0;
+
+	make_probe(&probe, key, key_length);
+	for (;;)
+	{
+		KvItem	   *item = dshash_find(table(), &probe, false);
+		uint32		value_length;
+
+		if (item == NULL)
+			return false;
+		value_length = item->value_length;
+		if (value != NULL && value_length <= capacity)
+		{
+			memcpy(value, item_bytes(item) + key_length, value_length);
+			entry->create_revision = item->create_revision;
+			entry->mod_revision = item->mod_revision;
+			entry->version = item->version;
+			dshash_release_lock(table(), item);
+			value[value_length] = '\0';
+			entry->value = value;
+			entry->value_length = value_length;
+			break;
+		}
+		dshash_release_lock(table(), item);
+
+		CHECK_FOR_INTERRUPTS();
+		if (value != NULL)
+			pfree(value);
+		capacity = value_length;
+		value = MemoryContextAllocHuge(CurrentMemoryContext, capacity + 1);
+	}
+
+	entry->key = pnstrdup(key, key_length);
+	entry->key_length = key_length;
+	return true;
+}
+
+bool
+pgraft_kv_key_exists(const char *key, uint32 key_length)
+{
+	KvKey		probe;
+	KvItem	   *item;
+
+	make_probe(&probe, key, key_length);
+	item = dshash_find(table(), &probe, false);
+	if (item == NULL)
+		return false;
+	dshash_release_lock(table(), item);
+	return true;
+}
+
+/*
+ * The walk meets writers.  It aims at the state of the revision published when
+ * it began: keys created later are left out.  A key of then that was
+ * overwritten or deleted before the walk reached it cannot be shown as it was;
+ * such a walk is repeated, SCAN_ATTEMPTS times at most.  After that the result
+ * is what the last walk saw: each entry was true at some moment of the call,
+ * all of them together perhaps at none.
+ */
+PgraftKvEntry *
+pgraft_kv_scan(const char *prefix, uint32 prefix_length, int64 limit,
+			   bool want_values, int *n_entries)
+{
+	ScanBuffer	buffer;
+	PgraftKvStats stats;
+	int			attempt = 1;
+	int			i;
+
+	memset(&buffer, 0, sizeof(buffer));
+	read_stats(&stats);
+	if (prefix_length == 0)
+		grow_buffer(&buffer,
+					want_values ? stats.bytes + 2 * stats.keys : 64 * stats.keys,
+					(int) Min(stats.keys + 1, 1000000));
+	else
+		grow_buffer(&buffer, 8192, 64);
+
+	for (;;)
+	{
+		bool		disturbed;
+		ScanOutcome outcome;
+
+		disturbed = (pg_atomic_read_u32(&root->deleting) != 0);
+		pg_read_barrier();
+		read_stats(&stats);
+		outcome = scan_once(&buffer, prefix, prefix_length, want_values,
+							attempt < SCAN_ATTEMPTS ? stats.revision : PG_UINT64_MAX,
+							&disturbed);
+		if (outcome == SCAN_COMPLETE)
+		{
+			PgraftKvStats after;
+
+			disturbed |= (pg_atomic_read_u32(&root->deleting) != 0);
+			pg_read_barrier();
+			read_stats(&after);
+			disturbed |= (after.deletes != stats.deletes);
+			if (!disturbed || attempt >= SCAN_ATTEMPTS)
+				break;
+			attempt++;
+		}
+		else if (outcome == SCAN_BUFFER_FULL)
+			grow_buffer(&buffer, buffer.capacity * 2, buffer.max_entries * 2);
+
+		CHECK_FOR_INTERRUPTS();
+	}
+
+	for (i = 0; i < buffer.n_entries; i++)
+	{
+		PgraftKvEntry *entry = &buffer.entries[i];
+
+		entry->key = buffer.bytes + (Size) entry->key;
+		if (want_values)
+			entry->value = buffer.bytes + (Size) entry->value;
+	}
+	qsort(buffer.entries, (size_t) buffer.n_entries, sizeof(PgraftKvEntry), compare_entries);
+
+	*n_entries = buffer.n_entries;
+	if (limit >= 0 && limit < *n_entries)
+		*n_entries = (int) limit;
+	return buffer.entries;
+}
+
+/*
+ * One walk over the table.  The lock moves with it from partition to
+ * partition; while one is held this allocates nothing and raises nothing, and
+ * leaves early when the backend is wanted elsewhere.
+ */
+static ScanOutcome
+scan_once(ScanBuffer *buffer, const char *prefix, uint32 prefix_length,
+		  bool want_values, uint64 as_of, bool *disturbed)
+{
+	dshash_seq_status scan;
+	KvItem	   *item;
+	ScanOutcome outcome = SCAN_COMPLETE;
+
+	buffer->used = 0;
+	buffer->n_entries = 0;
+
+	dshash_seq_init(&scan, table(), false);
+	while ((item = dshash_seq_next(&scan)) != NULL)
+	{
+		if (InterruptPending)
+		{
+			outcome = SCAN_INTERRUPTED;
+			break;
+		}
+		if (!begins_with(item, prefix, prefix_length) || item->create_revision > as_of)
+			continue;
+		if (item->mod_revision > as_of)
+			*disturbed = true;
+		if (!copy_item(buffer, item, want_values))
+		{
+			outcome = SCAN_BUFFER_FULL;
+			break;
+		}
+	}
+	dshash_seq_term(&scan);
+	return outcome;
+}
+
+static bool
+begins_with(const KvItem *item, const char *prefix, uint32 prefix_length)
+{
+	if (prefix_length == 0)
+		return true;
+	return item->key.length >= prefix_length &&
+		memcmp(item_bytes(item), prefix, prefix_length) == 0;
+}
+
+/* False when there is no room. */
+static bool
+copy_item(ScanBuffer *buffer, const KvItem *item, bool want_values)
+{
+	const char *bytes = item_bytes(item);
+	Size		key_length = item->key.length;
+	Size		value_length = want_values ? item->value_length : 0;
+	PgraftKvEntry *entry;
+
+	if (buffer->n_entries == buffer->max_entries ||
+		key_length + value_length + 2 > buffer->capacity - buffer->used)
+		return false;
+
+	entry = &buffer->entries[buffer->n_entries++];
+	memset(entry, 0, sizeof(*entry));
+	entry->key = (char *) buffer->used;
+	entry->key_length = item->key.length;
+	entry->create_revision = item->create_revision;
+	entry->mod_revision = item->mod_revision;
+	entry->version = item->version;
+	memcpy(buffer->bytes + buffer->used, bytes, key_length);
+	buffer->bytes[buffer->used + key_length] = '\0';
+	buffer->used += key_length + 1;
+
+	if (want_values)
+	{
+		entry->value = (char *) buffer->used;
+		entry->value_length = item->value_length;
+		memcpy(buffer->bytes + buffer->used, bytes + key_length, value_length);
+		buffer->bytes[buffer->used + value_length] = '\0';
+		buffer->used += value_length + 1;
+	}
+	return true;
+}
+
+/* Room for at least that much; what was in it is lost. */
+static void
+grow_buffer(ScanBuffer *buffer, Size bytes, int entries)
+{
+	if (buffer->bytes != NULL)
+	{
+		pfree(buffer->bytes);
+		pfree(buffer->entries);
+	}
+	buffer->capacity = Max(bytes, 1024);
+	buffer->max_entries = Max(entries, 16);
+	buffer->bytes = MemoryContextAllocHuge(CurrentMemoryContext, buffer->capacity);
+	buffer->entries = MemoryContextAllocHuge(CurrentMemoryContext,
+											 (Size) buffer->max_entries * sizeof(PgraftKvEntry));
+}
+
+static int
+compare_entries(const void *a, const void *b)
+{
+	const PgraftKvEntry *left = (const PgraftKvEntry *) a;
+	const PgraftKvEntry *right = (const PgraftKvEntry *) b;
+	int			order;
+
+	order = memcmp(left->key, right->key, Min(left->key_length, right->key_length));
+	if (order != 0)
+		return order;
+	return (left->key_length > right->key_length) - (left->key_length < right->key_length);
+}
+
+void
+pgraft_kv_get_stats(PgraftKvStats *stats)
+{
+	read_stats(stats);
+	stats->memory_bytes = pgraft_dsa_total_size(pgraft_dsa(), stats->memory_bytes);
+}
+
+/* A consistent copy of the counters, without a lock. */
+static void
+read_stats(PgraftKvStats *stats)
+{
+	for (;;)
+	{
+		uint64		before = pg_atomic_read_u64(&root->change_count);
+		uint64		after;
+
+		pg_read_barrier();
+		*stats = root->stats;
+		pg_read_barrier();
+		after = pg_atomic_read_u64(&root->change_count);
+		if (before == after && (before & 1) == 0)
+			return;
+
+		/* the worker may have ended between its two increments */
+		CHECK_FOR_INTERRUPTS();
+	}
+}
