@@ -1,0 +1,228 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.h
+ *	  What the files of the consensus worker share among themselves.
+ *
+ * One process, one thread (besides the flush thread behind flush.c); nothing
+ * here is shared memory.
+ *
+ *		worker.c	process: start, event loop, signals, end
+ *		node.c		the member: storage and engine opened, made, adopted
+ *		turn.c		carries out the engine's updates
+ *		flush.c		the thread that waits for the disk
+ *		peers.c		callbacks of the network, list of peers
+ *		service.c	requests: from backends and from other members
+ *		members.c	requests that change membership or leadership
+ *		publish.c	status for the views
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGRAFT_WORKER_H
+#define PGRAFT_WORKER_H
+
+#include "pgraft/command.h"
+#include "pgraft/net.h"
+#include "pgraft/raft.h"
+#include "pgraft/request.h"
+#include "pgraft/storage.h"
+
+/* ----------------------------------------------------------------
+ * flush.c
+ * ----------------------------------------------------------------
+ */
+typedef struct PgraftFlush PgraftFlush;
+
+typedef struct PgraftFlushDone
+{
+	PgraftJob  *job;			/* one of the two */
+	PgraftSnapshotWriter *snapshot;
+	PgraftErrorCode code;
+} PgraftFlushDone;
+
+/* NULL with *error set when no thread can be had. */
+extern PgraftFlush *pgraft_flush_start(PgraftStorage *storage, PgraftError *error);
+/* Waits for what is being written; unfinished jobs are dropped. */
+extern void pgraft_flush_stop(PgraftFlush *flush);
+/* Readable when pgraft_flush_reap() has something. */
+extern int	pgraft_flush_fd(const PgraftFlush *flush);
+extern void pgraft_flush_submit(PgraftFlush *flush, PgraftJob *job);
+extern void pgraft_flush_submit_snapshot(PgraftFlush *flush, PgraftSnapshotWriter *writer);
+extern bool pgraft_flush_reap(PgraftFlush *flush, PgraftFlushDone *done, PgraftError *error);
+/* The disk is full: jobs wait and are tried again every second. */
+extern bool pgraft_flush_no_space(PgraftFlush *flush);
+
+/* ----------------------------------------------------------------
+ * The member
+ * ----------------------------------------------------------------
+ */
+typedef struct PgraftHeldMessage
+{
+	raft_u64	epoch;
+	struct raft_message message;	/* has no payload */
+} PgraftHeldMessage;
+
+typedef struct PgraftPeerContact
+{
+	raft_id		id;
+	raft_time	last_frame;		/* 0 = never */
+	bool		up;				/* our connection to it is usable */
+	bool		refused;		/* nobody listens there */
+} PgraftPeerContact;
+
+typedef struct PgraftNode
+{
+	/* PgraftWorkerState and why */
+	int			state;
+	char		failure[512];
+
+	raft_time	now;			/* monotonic ms of this turn */
+	raft_u64	boot_session;	/* random, low 16 bits zero: sessions of this
+								 * worker's requests */
+
+	/* storage */
+	PgraftIo	io;
+	PgraftStorageOptions storage_options;
+	PgraftStorage *storage;		/* NULL = blank */
+	PgraftIdentity identity;
+	char	   *directory;
+	PgraftFlush *flush;
+
+	/* engine */
+	struct raft *raft;			/* NULL = blank */
+	raft_u64   *inflight;		/* epochs covered by the jobs being written */
+	int			n_inflight;
+	int			inflight_size;
+	PgraftHeldMessage *held;
+	int			n_held;
+	int			held_size;
+	bool		installing;		/* waiting for a snapshot to be durable */
+	bool		hint_dirty;		/* commit hint newer than on disk */
+	raft_time	hint_written;
+	PgraftSnapshotWriter *snapshot; /* being finished by the flush thread */
+	struct raft_snapshot_meta *snapshot_meta;
+	unsigned int notices;		/* RAFT_NOTICE_* since the last publishing */
+	raft_id		logged_leader;
+	raft_term	logged_term;
+	int			logged_state;
+	bool		peers_changed;
+
+	/* network */
+	PgraftNet  *net;			/* NULL = listener could not be opened (yet) */
+	raft_time	net_retry_at;
+	PgraftNetPeer strangers[RAFT_MAX_MEMBERS];	/* greeted us, but are not in our
+												 * configuration (yet) */
+	int			n_strangers;
+	PgraftPeerContact contacts[RAFT_MAX_MEMBERS * 2];
+	int			n_contacts;
+	PgraftWireScratch scratch;
+
+	/* counters for the status */
+	PgraftStatus status;
+	raft_time	members_published;
+} PgraftNode;
+
+/* node.c */
+extern void pgraft_node_begin(PgraftNode *node);
+extern bool pgraft_node_bootstrap(PgraftNode *node, PgraftError *error);
+extern bool pgraft_node_adopt(PgraftNode *node, raft_u64 cluster_uid, raft_u64 incarnation,
+							  PgraftError *error);
+extern void pgraft_node_fail(PgraftNode *node, const PgraftError *error, const char *what);
+extern void pgraft_node_end(PgraftNode *node);
+extern bool pgraft_node_load_snapshot(PgraftNode *node, PgraftError *error);
+extern int	pgraft_read_entries_callback(void *context, raft_index first, size_t max_entries,
+										 size_t max_bytes, struct raft_entry *entries,
+										 size_t *n_read);
+extern int	pgraft_read_snapshot_callback(void *context, raft_index index, raft_u64 offset,
+										  size_t max_bytes, const unsigned char **data,
+										  size_t *n_read, raft_u64 *total);
+extern raft_u64 pgraft_random_u64(void);
+extern raft_time pgraft_monotonic_ms(void);
+extern void pgraft_report(int elevel, const PgraftError *error);
+
+/* turn.c */
+extern void pgraft_turn_updates(PgraftNode *node);
+extern void pgraft_turn_flushed(PgraftNode *node);
+extern void pgraft_turn_housekeeping(PgraftNode *node);
+extern bool pgraft_start_snapshot(PgraftNode *node, raft_index *index, PgraftError *error);
+
+/* peers.c */
+extern void pgraft_peers_open(PgraftNode *node);
+extern void pgraft_peers_refresh(PgraftNode *node);
+extern void pgraft_peers_self_changed(PgraftNode *node);
+extern void pgraft_peers_reload(PgraftNode *node);
+extern PgraftPeerContact *pgraft_contact(PgraftNode *node, raft_id id);
+
+/* service.c and members.c */
+extern void pgraft_service_begin(PgraftNode *node);
+extern void pgraft_service_turn(PgraftNode *node);
+extern raft_time pgraft_service_deadline(PgraftNode *node);
+extern void pgraft_service_applied(PgraftNode *node, const struct raft_entry *entry,
+								   const PgraftApplyResult *result);
+extern void pgraft_service_read_ready(PgraftNode *node, const struct raft_read_result *read);
+extern void pgraft_service_leader_changed(PgraftNode *node);
+extern void pgraft_service_peer_changed(PgraftNode *node, raft_id peer);
+extern void pgraft_service_snapshot_done(PgraftNode *node, raft_index index, bool ok);
+extern int	pgraft_service_request(PgraftNode *node, const PgraftFrameHeader *header,
+								   const unsigned char *payload);
+extern int	pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
+								 const unsigned char *payload);
+extern void pgraft_service_fail_all(PgraftNode *node, PgraftResult result, const char *detail);
+
+/* publish.c */
+extern void pgraft_publish(PgraftNode *node, bool force);
+
+/* ----------------------------------------------------------------
+ * Operations: a request on its way (service.c owns the table)
+ * ----------------------------------------------------------------
+ */
+typedef enum PgraftPhase
+{
+	PGRAFT_PHASE_WAITING = 0,	/* for a leader, or to be tried again */
+	PGRAFT_PHASE_PROPOSED,		/* in our log: ends when applied here */
+	PGRAFT_PHASE_FORWARDED,		/* with the leader */
+	PGRAFT_PHASE_READING,		/* raft_read() runs */
+	PGRAFT_PHASE_APPLYING,		/* ends when applied >= index */
+	PGRAFT_PHASE_COMMITTING,	/* membership change: ends when committed */
+	PGRAFT_PHASE_JOINING,		/* new member: until it has its role */
+	PGRAFT_PHASE_UNDOING,		/* new member did not answer: being removed */
+	PGRAFT_PHASE_MOVING,		/* leadership is being transferred */
+	PGRAFT_PHASE_SNAPSHOT,		/* until a local snapshot is done */
+	PGRAFT_PHASE_LEADING		/* init: until this member leads */
+} PgraftPhase;
+
+typedef struct PgraftOperation
+{
+	bool		used;
+	int			slot;			/* of the request queue; -1 = from another member */
+	raft_id		peer;			/* which one */
+	raft_u64	request;		/* its token */
+	int			kind;			/* PgraftRequestKind */
+	uint64		argument;
+	uint64		argument2;
+	struct raft_member member;	/* ADD, UPDATE */
+	PgraftPhase phase;
+	bool		again;			/* tried before: its effect may be there already */
+	int			attempts;
+	raft_id		leader;			/* FORWARDED: to whom */
+	raft_index	index;
+	raft_term	term;
+	raft_time	started;
+	raft_time	retry_at;		/* WAITING, FORWARDED: when to try (again) */
+	uint32		generation;		/* tells uses of one table entry apart */
+} PgraftOperation;
+
+extern void pgraft_operation_answer(PgraftNode *node, PgraftOperation *op,
+									PgraftResult result, const char *detail);
+extern void pgraft_operation_wait(PgraftNode *node, PgraftOperation *op, raft_time delay);
+/* In PgraftWireRequest.kind: the sender has sent this request before. */
+#define PGRAFT_FORWARD_AGAIN 0x100
+
+extern size_t pgraft_member_encode(const struct raft_member *member, unsigned char *buffer);
+extern bool pgraft_member_decode(struct raft_member *member, const unsigned char *data,
+								 size_t length);
+extern void pgraft_member_operation(PgraftNode *node, PgraftOperation *op);
+extern PgraftResult pgraft_result_of_raft(int error);
+
+#endif							/* PGRAFT_WORKER_H */
