@@ -50,6 +50,13 @@ typedef struct PgraftFrameHeader
 extern void pgraft_wire_put_header(unsigned char *buffer, const PgraftFrameHeader *header,
 								   const unsigned char *payload);
 
+/* The same for a frame inside TLS, which protects the payload itself. */
+extern void pgraft_wire_put_bare_header(unsigned char *buffer, const PgraftFrameHeader *header);
+
+/* The first four bytes of a header, to tell our frames from anything else. */
+#define PGRAFT_WIRE_MAGIC_BYTES 4
+extern int	pgraft_wire_is_magic(const unsigned char *buffer);
+
 /*
  * Checks magic, version, type, length limit.  The payload's CRC is checked by
  * pgraft_wire_check_payload() once it has all arrived.
