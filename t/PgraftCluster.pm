@@ -1,0 +1,474 @@
+# PgraftCluster.pm
+#
+# Servers with pgraft for the TAP tests: makes them, forms the cluster as the
+# quick example does, waits with deadlines, kills and freezes, runs writers, and
+# compares at the end what every member has with what was acknowledged.
+#
+# Members are named by their node id, 1..n.
+
+package PgraftCluster;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Carp qw(croak);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+use constant DEFAULT_DEADLINE => 60;    # seconds
+
+# Options: nodes (3), tls (0), conf (text for every postgresql.conf)
+sub new
+{
+	my ($class, %options) = @_;
+	my $self = bless {
+		name => $options{name} || 'member',
+		tls => $options{tls},
+		conf => $options{conf} || '',
+		nodes => {},
+		ports => {},
+		writers => [],
+	}, $class;
+
+	$self->make_node($_) for 1 .. ($options{nodes} || 3);
+	return $self;
+}
+
+# Initialises server $id without starting it.  A second call with the same id
+# makes a fresh server that takes the place of the first.
+sub make_node
+{
+	my ($self, $id, $conf) = @_;
+	my $generation = ++$self->{generation}{$id};
+	my $node = PostgreSQL::Test::Cluster->new("$self->{name}$id" . ($generation > 1 ? "_$generation" : ''));
+
+	$self->{ports}{$id} ||= PostgreSQL::Test::Cluster::get_free_port();
+	$node->init;
+	$node->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'pgraft'
+pgraft.node_id = $id
+pgraft.address = '127.0.0.1'
+pgraft.port = $self->{ports}{$id}
+log_statement = none
+CONF
+	$node->append_conf('postgresql.conf', $self->{conf});
+	$node->append_conf('postgresql.conf', $self->tls_conf("node$id")) if $self->{tls};
+	$node->append_conf('postgresql.conf', $conf) if defined $conf;
+	$self->{nodes}{$id} = $node;
+	return $node;
+}
+
+# The settings for the certificate of $name; made when first asked for.
+sub tls_conf
+{
+	my ($self, $name) = @_;
+	my $directory = $self->certificates;
+
+	$self->make_certificates($directory, $name) if !-e "$directory/$name.crt";
+	return <<"CONF";
+pgraft.ssl_cert_file = '$directory/$name.crt'
+pgraft.ssl_key_file = '$directory/$name.key'
+pgraft.ssl_ca_file = '$directory/ca.crt'
+CONF
+}
+
+sub certificates
+{
+	my ($self) = @_;
+
+	$self->{certificates} ||= PostgreSQL::Test::Utils::tempdir();
+	return $self->{certificates};
+}
+
+# An authority in $directory, unless it has one, and a certificate per name.
+sub make_certificates
+{
+	my ($self, $directory, @names) = @_;
+
+	system_or_bail("$ENV{PGRAFT_SOURCE}/scripts/make-test-certs", $directory, @names);
+	return;
+}
+
+sub node { my ($self, $id) = @_; return $self->{nodes}{$id}; }
+sub port { my ($self, $id) = @_; return $self->{ports}{$id}; }
+sub ids { my ($self) = @_; return sort { $a <=> $b } keys %{ $self->{nodes} }; }
+
+# those whose postmaster we have started and not killed
+sub running
+{
+	my ($self) = @_;
+	return grep { defined $self->node($_)->{_pid} } $self->ids;
+}
+
+# forgets a server, stopping it
+sub drop_node
+{
+	my ($self, $id) = @_;
+	my $node = delete $self->{nodes}{$id};
+
+	$node->stop('immediate') if defined $node->{_pid};
+	return;
+}
+
+# ----------------------------------------------------------------
+# Starting and stopping
+# ----------------------------------------------------------------
+
+sub start
+{
+	my ($self, @ids) = @_;
+
+	$self->start_node($_) for @ids ? @ids : $self->ids;
+	return;
+}
+
+# After kill -9 the old server's processes may still be ending: try again until
+# the deadline.
+sub start_node
+{
+	my ($self, $id) = @_;
+	my $node = $self->node($id);
+
+	$self->wait_until("server $id starts", sub { $node->start(fail_ok => 1) });
+	return;
+}
+
+# The quick example, typed on server $first.
+sub form
+{
+	my ($self, $first) = @_;
+	$first ||= ($self->ids)[0];
+
+	$self->query($first, 'CREATE EXTENSION pgraft');
+	$self->query($first, 'SELECT pgraft_init()');
+	$self->add($first, $_) for grep { $_ != $first } $self->ids;
+	for my $id (grep { $_ != $first } $self->ids)
+	{
+		$self->query($id, 'CREATE EXTENSION pgraft');
+	}
+	$self->wait_voters(scalar $self->ids);
+	return;
+}
+
+# pgraft_add_node for server $id, typed on server $at
+sub add
+{
+	my ($self, $at, $id) = @_;
+
+	return $self->query($at, "SELECT pgraft_add_node($id, '127.0.0.1', $self->{ports}{$id})");
+}
+
+sub kill9
+{
+	my ($self, @ids) = @_;
+	my @pids = map { $self->node($_)->{_pid} } @ids;
+
+	# all at once when there are several
+	kill('KILL', @pids);
+	$self->node($_)->{_pid} = undef for @ids;
+	return;
+}
+
+# Stops (as with SIGSTOP) the postmaster and the consensus worker of a server.
+sub freeze
+{
+	my ($self, $id) = @_;
+	my @pids = ($self->worker_pid($id), $self->node($id)->{_pid});
+
+	kill('STOP', @pids) == @pids or croak "could not stop server $id";
+	$self->{frozen}{$id} = \@pids;
+	return;
+}
+
+sub thaw
+{
+	my ($self, $id) = @_;
+
+	kill('CONT', @{ delete $self->{frozen}{$id} });
+	return;
+}
+
+# found from outside, because a frozen or failed server answers no query
+sub worker_pid
+{
+	my ($self, $id) = @_;
+	my $postmaster = $self->node($id)->{_pid};
+
+	for my $directory (glob('/proc/[0-9]*'))
+	{
+		open(my $in, '<', "$directory/cmdline") or next;
+		my $title = do { local $/ = undef; <$in> };
+		next if !defined $title || $title !~ /pgraft consensus/;
+		open($in, '<', "$directory/stat") or next;
+		my $stat = <$in>;
+		next if !defined $stat || $stat !~ /\) \S (\d+)/ || $1 != $postmaster;
+		return ($directory =~ /(\d+)$/)[0];
+	}
+	croak "server $id has no consensus worker";
+}
+
+# ----------------------------------------------------------------
+# Asking
+# ----------------------------------------------------------------
+
+# (success, stdout, stderr); never longer than $seconds
+sub try_query
+{
+	my ($self, $id, $sql, $seconds) = @_;
+	my ($out, $err, $timed_out) = ('', '', 0);
+	my $status = $self->node($id)->psql(
+		'postgres', $sql,
+		stdout => \$out,
+		stderr => \$err,
+		timeout => $seconds || DEFAULT_DEADLINE,
+		timed_out => \$timed_out,
+		# SQLSTATE before each message
+		extra_params => [ '-v', 'VERBOSITY=verbose' ],
+		on_error_stop => 1);
+
+	return (defined $status && $status == 0 && !$timed_out, $out // '', $err // '');
+}
+
+# the result, or death
+sub query
+{
+	my ($self, $id, $sql) = @_;
+	my ($ok, $out, $err) = $self->try_query($id, $sql);
+
+	croak "server $id: \"" . substr($sql, 0, 200) . "\": $err" if !$ok;
+	return $out;
+}
+
+# the result, or undef when the server cannot answer now
+sub ask
+{
+	my ($self, $id, $sql) = @_;
+	my ($ok, $out) = $self->try_query($id, $sql, 10);
+
+	return $ok ? $out : undef;
+}
+
+# Calls $condition until it returns something true, which it returns.  Dies at
+# the deadline.
+sub wait_until
+{
+	my ($self, $what, $condition, $seconds) = @_;
+	my $deadline = time() + ($seconds || DEFAULT_DEADLINE);
+
+	while (1)
+	{
+		my $result = $condition->();
+		return $result if $result;
+		last if time() > $deadline;
+		usleep(10_000);
+	}
+	$self->describe;
+	croak "waited in vain until $what";
+}
+
+# what each server thinks, for the log of a failed test
+sub describe
+{
+	my ($self) = @_;
+
+	for my $id ($self->running)
+	{
+		next if $self->{frozen}{$id};
+		diag("server $id: " . ($self->ask($id, 'SELECT * FROM pgraft_get_cluster_status()') // 'no answer'));
+		diag($self->ask($id, 'SELECT * FROM pgraft_get_worker_state()') // '');
+	}
+	return;
+}
+
+# The id of the leader, once it says so itself and $not is not meant.
+sub wait_leader
+{
+	my ($self, %options) = @_;
+	my $not = $options{not} || 0;
+
+	return $self->wait_until(
+		'a leader is elected',
+		sub {
+			for my $id (grep { $_ != $not && !$self->{frozen}{$_} } $self->running)
+			{
+				return $id if ($self->ask($id, 'SELECT pgraft_is_leader()') // '') eq 't';
+			}
+			return 0;
+		},
+		$options{seconds});
+}
+
+# Until the leader counts n voters, all of them caught up with the list.
+sub wait_voters
+{
+	my ($self, $n) = @_;
+	my @ids = $self->running;
+
+	$self->wait_until(
+		"$n members vote on every server",
+		sub {
+			for my $id (@ids)
+			{
+				my $voters = $self->ask($id, "SELECT count(*) FROM pgraft_get_nodes() WHERE role = 'voter'");
+				return 0 if !defined $voters || $voters != $n;
+			}
+			return 1;
+		});
+	return;
+}
+
+sub status
+{
+	my ($self, $id, $column) = @_;
+	return $self->query($id, "SELECT $column FROM pg_stat_pgraft");
+}
+
+# All servers have applied the same index, with the same state hash; returns
+# "index|hash".  The index must be reached by everybody and nobody may write
+# meanwhile.
+sub wait_converged
+{
+	my ($self, @ids) = @_;
+	@ids = $self->running if !@ids;
+
+	return $self->wait_until(
+		'all members have applied the same entries',
+		sub {
+			my %seen;
+			for my $id (@ids)
+			{
+				my $state = $self->ask($id, 'SELECT applied_index, state_hash FROM pgraft_kv_get_stats()');
+				return 0 if !defined $state;
+				$seen{$state} = 1;
+			}
+			return keys %seen == 1 ? (keys %seen)[0] : 0;
+		});
+}
+
+# ----------------------------------------------------------------
+# Writers
+# ----------------------------------------------------------------
+
+# A client that writes keys (and each fifth time a log entry) without pause,
+# trying the servers in the order given.
+sub start_writer
+{
+	my ($self, $prefix, @servers) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . "/$prefix";
+	my @options = ref $servers[0] ? @{ shift @servers } : ();
+	@servers = $self->ids if !@servers;
+	my @connections = map {
+		my $node = $self->node($_);
+		"host='" . $node->host . "' port=" . $node->port . " dbname=postgres connect_timeout=2 application_name=writer"
+	} @servers;
+
+	die "PGRAFT_WRITER is not set: run the tests with make\n" if !$ENV{PGRAFT_WRITER};
+	my $pid = fork();
+	die "could not fork: $!\n" if !defined $pid;
+	if ($pid == 0)
+	{
+		exec($ENV{PGRAFT_WRITER}, '--output', $file, '--prefix', $prefix, '--log-every', 5,
+			@options, @connections)
+		  or POSIX::_exit(127);
+	}
+	my $writer = { pid => $pid, file => $file, prefix => $prefix, servers => [@servers] };
+	push @{ $self->{writers} }, $writer;
+	return $writer;
+}
+
+# its record so far: a list of hashes, see bench/writer.c
+sub record
+{
+	my ($self, $writer) = @_;
+	my @record;
+
+	open(my $in, '<', $writer->{file}) or return ();
+	while (my $line = <$in>)
+	{
+		last if $line !~ /\n\z/;
+		my %entry;
+		@entry{qw(outcome kind name value start end server state)} = split ' ', $line;
+		$entry{server} = $writer->{servers}[ $entry{server} ];
+		push @record, \%entry;
+	}
+	return @record;
+}
+
+sub acknowledged { my (@record) = @_; return grep { $_->{outcome} eq 'ack' } @record; }
+
+# until the writer got $n more acknowledgements, counted from now
+sub wait_writes
+{
+	my ($self, $writer, $n) = @_;
+	my $before = acknowledged($self->record($writer));
+
+	$self->wait_until("$n more writes of $writer->{prefix} are acknowledged",
+		sub { return acknowledged($self->record($writer)) >= $before + $n });
+	return;
+}
+
+# ends it and returns its record
+sub stop_writer
+{
+	my ($self, $writer) = @_;
+
+	kill('TERM', $writer->{pid});
+	waitpid($writer->{pid}, 0);
+	$writer->{pid} = undef;
+	return $self->record($writer);
+}
+
+# Every acknowledged key and log entry is on every member; refused ones on none.
+sub check_record
+{
+	my ($self, $what, @record) = @_;
+
+	for my $id ($self->running)
+	{
+		my ($missing, $extra) = (0, 0);
+		for my $kind (qw(kv log))
+		{
+			my @acked = grep { $_->{kind} eq $kind } acknowledged(@record);
+			$missing += $self->count_wrong($id, $kind, splice(@acked, 0, 4000)) while @acked;
+		}
+		is($missing, 0, "$what: server $id has everything that was acknowledged");
+		my @refused = grep { $_->{kind} eq 'kv' && $_->{outcome} eq 'refused' } @record;
+		$extra = $self->query($id,
+			'SELECT count(*) FROM (VALUES '
+			  . join(',', map { "('$_->{name}')" } @refused)
+			  . ") AS v(k) WHERE pgraft_kv_exists(k)")
+		  if @refused;
+		is($extra, 0, "$what: server $id has nothing that was refused");
+	}
+	return;
+}
+
+sub count_wrong
+{
+	my ($self, $id, $kind, @entries) = @_;
+	my $values = join(',', map { "('$_->{name}','$_->{value}')" } @entries);
+
+	return $self->query($id, "SELECT count(*) FROM (VALUES $values) AS v(k, val)
+		WHERE pgraft_kv_get(k, 'local') IS DISTINCT FROM val") if $kind eq 'kv';
+	return $self->query($id, "SELECT count(*) FROM (VALUES $values) AS v(data, index)
+		WHERE NOT EXISTS (SELECT FROM pgraft_log_get_entry(v.index::bigint) AS e
+			WHERE convert_from(e.data, 'UTF8') = v.data)");
+}
+
+# Servers and writers that a dying test leaves behind.
+sub DESTROY
+{
+	my ($self) = @_;
+
+	for my $pid (grep { defined } map { $_->{pid} } @{ $self->{writers} })
+	{
+		kill('KILL', $pid);
+		waitpid($pid, 0);
+	}
+	kill('CONT', @$_) for values %{ $self->{frozen} || {} };
+	return;
+}
+
+1;
