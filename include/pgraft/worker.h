@@ -168,7 +168,7 @@ extern int	pgraft_service_request(PgraftNode *node, const PgraftFrameHeader *hea
 								   const unsigned char *payload);
 extern int	pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 								 const unsigned char *payload);
-extern void pgraft_service_fail_all(PgraftNode *node, PgraftResult result, const char *detail);
+extern void pgraft_service_fail_all(PgraftNode *node, const char *detail);
 
 /* publish.c */
 extern void pgraft_publish(PgraftNode *node, bool force);

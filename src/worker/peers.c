@@ -100,7 +100,8 @@ pgraft_peers_open(PgraftNode *node)
 	PgraftNetCallbacks callbacks;
 	PgraftError error;
 
-	if (node->net != NULL || pgraft_node_id == 0 || node->now < node->net_retry_at)
+	if (node->net != NULL || pgraft_node_id == 0 ||
+		node->state == PGRAFT_WORKER_FAILED || node->now < node->net_retry_at)
 		return;
 
 	options = palloc(sizeof(PgraftNetOptions));

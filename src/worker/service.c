@@ -41,7 +41,9 @@
 
 static void accept_requests(PgraftNode *node);
 static PgraftOperation *new_operation(void);
+static void begin_operation(PgraftNode *node, PgraftOperation *op, int slot);
 static void drop_operation(PgraftOperation *op);
+static void answer_failed(PgraftNode *node, PgraftOperation *op, const char *detail);
 static void sweep_abandoned(PgraftNode *node);
 static void step_operation(PgraftNode *node, PgraftOperation *op);
 static void step_waiting(PgraftNode *node, PgraftOperation *op);
@@ -219,17 +221,23 @@ pgraft_operation_wait(PgraftNode *node, PgraftOperation *op, raft_time delay)
 }
 
 void
-pgraft_service_fail_all(PgraftNode *node, PgraftResult result, const char *detail)
+pgraft_service_fail_all(PgraftNode *node, const char *detail)
 {
 	while (n_active > 0)
 	{
-		PgraftOperation *op = &operations[active[n_active - 1]];
-		PgraftSlot *slot = slot_of(op);
-		bool		unproposed = slot != NULL && result == PGRAFT_RESULT_UNKNOWN &&
-			pg_atomic_read_u32(&slot->proposed) == 0;
-
-		pgraft_operation_answer(node, op, unproposed ? PGRAFT_RESULT_FAILED : result, detail);
+		answer_failed(node, &operations[active[n_active - 1]], detail);
 	}
+}
+
+/* Unknown when the request may have had an effect, else failed. */
+static void
+answer_failed(PgraftNode *node, PgraftOperation *op, const char *detail)
+{
+	PgraftSlot *slot = slot_of(op);
+	bool		proposed = slot != NULL && pg_atomic_read_u32(&slot->proposed) != 0;
+
+	pgraft_operation_answer(node, op,
+							proposed ? PGRAFT_RESULT_UNKNOWN : PGRAFT_RESULT_FAILED, detail);
 }
 
 PgraftResult
@@ -364,7 +372,7 @@ step_operation(PgraftNode *node, PgraftOperation *op)
 
 	if (node->state == PGRAFT_WORKER_FAILED)
 	{
-		pgraft_operation_answer(node, op, PGRAFT_RESULT_FAILED, node->failure);
+		answer_failed(node, op, node->failure);
 		return;
 	}
 	if (op->kind == PGRAFT_REQUEST_INIT)

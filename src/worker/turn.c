@@ -209,7 +209,7 @@ pgraft_turn_flushed(PgraftNode *node)
 		{
 			pgraft_job_discard(done.job);
 			pgraft_node_fail(node, &error, "its log could not be written");
-			pgraft_service_fail_all(node, PGRAFT_RESULT_UNKNOWN,
+			pgraft_service_fail_all(node,
 									"The consensus log could not be written on this member.");
 			return;
 		}

@@ -93,7 +93,7 @@ worker_exit(int code, Datum arg)
 	(void) arg;
 	pgraft_queue_detach_worker(0, (Datum) 0);
 	if (node.raft != NULL)
-		pgraft_service_fail_all(&node, PGRAFT_RESULT_UNKNOWN,
+		pgraft_service_fail_all(&node,
 								"The consensus worker of this server ended.");
 	pgraft_node_end(&node);
 	memset(&node.status.raft, 0, sizeof(node.status.raft));
@@ -143,6 +143,12 @@ one_turn(void)
 	if (node.net != NULL)
 		pgraft_net_poll(node.net, node.now);
 	pgraft_turn_flushed(&node);
+	if (node.state == PGRAFT_WORKER_FAILED && node.net != NULL)
+	{
+		/* peers must not take a member that does nothing for one that is there */
+		pgraft_net_destroy(node.net);
+		node.net = NULL;
+	}
 
 	do
 	{
