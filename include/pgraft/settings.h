@@ -10,6 +10,8 @@
 #ifndef PGRAFT_SETTINGS_H
 #define PGRAFT_SETTINGS_H
 
+#define PGRAFT_BATCH_MAX 4096	/* greatest pgraft.batch_size */
+
 extern char *pgraft_cluster_id;
 extern int	pgraft_node_id;		/* 0 = not set */
 extern char *pgraft_name;		/* "" = "node" followed by the node id */

@@ -11,7 +11,9 @@
  *		turn.c		carries out the engine's updates
  *		flush.c		the thread that waits for the disk
  *		peers.c		callbacks of the network, list of peers
- *		service.c	requests: from backends and from other members
+ *		operations.c	the table of requests on their way
+ *		service.c	requests of this server's backends
+ *		forward.c	requests between members
  *		members.c	requests that change membership or leadership
  *		publish.c	status for the views
  *
@@ -154,7 +156,7 @@ extern void pgraft_peers_self_changed(PgraftNode *node);
 extern void pgraft_peers_reload(PgraftNode *node);
 extern PgraftPeerContact *pgraft_contact(PgraftNode *node, raft_id id);
 
-/* service.c and members.c */
+/* service.c, forward.c and operations.c */
 extern void pgraft_service_begin(PgraftNode *node);
 extern void pgraft_service_turn(PgraftNode *node);
 extern raft_time pgraft_service_deadline(PgraftNode *node);
@@ -212,6 +214,26 @@ typedef struct PgraftOperation
 	raft_time	retry_at;		/* WAITING, FORWARDED: when to try (again) */
 	uint32		generation;		/* tells uses of one table entry apart */
 } PgraftOperation;
+
+/* operations.c */
+extern int	pgraft_operation_count(void);
+extern PgraftOperation *pgraft_operation_active(int i);
+extern PgraftOperation *pgraft_operation_of_slot(int slot);
+extern PgraftOperation *pgraft_operation_new(void);
+extern void pgraft_operation_begin(PgraftNode *node, PgraftOperation *op, int slot);
+/* NULL for requests of other members. */
+extern PgraftSlot *pgraft_operation_slot(const PgraftOperation *op);
+/* Names this use of the entry, for answers that come later; NULL when over. */
+extern uint64 pgraft_operation_token(const PgraftOperation *op);
+extern PgraftOperation *pgraft_operation_of_token(uint64 token);
+extern void pgraft_operation_fail(PgraftNode *node, PgraftOperation *op, const char *detail);
+extern bool pgraft_is_leader_here(const PgraftNode *node);
+extern raft_id pgraft_current_leader(const PgraftNode *node);
+
+/* forward.c */
+extern bool pgraft_forward(PgraftNode *node, PgraftOperation *op);
+extern void pgraft_send_reply(PgraftNode *node, raft_id peer, raft_u64 request,
+							  PgraftResult result, raft_index index, const char *detail);
 
 extern void pgraft_operation_answer(PgraftNode *node, PgraftOperation *op,
 									PgraftResult result, const char *detail);

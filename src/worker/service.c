@@ -1,11 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * service.c
- *	  Requests on their way through the cluster: from the queue in shared
- *	  memory or from another member, to this member's engine or to the leader,
- *	  and back.
+ *	  Takes requests out of the queue in shared memory and brings each to its
+ *	  end: through this member's engine, or through the leader (forward.c).
  *
- * One table of operations, event loop only.  Rules:
+ * Event loop only; the table of operations is in operations.c.  Rules:
  *
  *	- A command is answered when it has been applied on the member whose
  *	  backend asked, so that the next read there sees it.
@@ -16,7 +15,6 @@
  *	- slot->proposed is set before the first attempt that may have had an
  *	  effect; it decides between "failed" and "unknown" when the backend's
  *	  patience ends.
- *	- Requests of other members are accepted from members only.
  *
  * Changes of membership and leadership are in members.c.
  *
@@ -33,17 +31,12 @@
 #include "pgraft/state_machine.h"
 #include "pgraft/worker.h"
 
-#define REMOTE_OPERATIONS 256	/* requests of other members in progress */
 #define RETRY_MS 20				/* refused for the moment: try again */
 #define SWEEP_MS 100			/* looking for backends that went away */
 #define LOG_READ_MAX_BYTES (4 * 1024 * 1024)
 #define LOG_READ_CHUNK 64		/* entries per read */
 
 static void accept_requests(PgraftNode *node);
-static PgraftOperation *new_operation(void);
-static void begin_operation(PgraftNode *node, PgraftOperation *op, int slot);
-static void drop_operation(PgraftOperation *op);
-static void answer_failed(PgraftNode *node, PgraftOperation *op, const char *detail);
 static void sweep_abandoned(PgraftNode *node);
 static void step_operation(PgraftNode *node, PgraftOperation *op);
 static void step_waiting(PgraftNode *node, PgraftOperation *op);
@@ -53,224 +46,11 @@ static void step_log_read(PgraftNode *node, PgraftOperation *op);
 static void step_snapshot(PgraftNode *node, PgraftOperation *op);
 static void propose_waiting(PgraftNode *node);
 static bool propose(PgraftNode *node, PgraftOperation **ops, int n);
-static bool forward(PgraftNode *node, PgraftOperation *op);
-static PgraftSlot *slot_of(const PgraftOperation *op);
-static bool is_leader(const PgraftNode *node);
-static raft_id current_leader(const PgraftNode *node);
 static bool collect_log(PgraftNode *node, PgraftSlot *slot, uint64 first, uint64 last);
-static void remote_propose(PgraftNode *node, raft_id peer, const PgraftWireRequest *request);
-static void remote_operation(PgraftNode *node, raft_id peer, const PgraftWireRequest *request);
-static void send_reply(PgraftNode *node, raft_id peer, raft_u64 request, PgraftResult result,
-					   raft_index index, const char *detail);
-static uint64 operation_token(const PgraftOperation *op);
-static PgraftOperation *operation_of_token(uint64 token);
 
-/* operations[slot] for our own slots, then REMOTE_OPERATIONS more */
-static PgraftOperation *operations = NULL;
-static int	n_operations = 0;
-static int *active = NULL;		/* numbers of used operations, dense */
-static int	n_active = 0;
-static PgraftOperation **batch = NULL;
-static struct raft_proposal *proposals = NULL;
+static PgraftOperation *batch[PGRAFT_BATCH_MAX];
+static struct raft_proposal proposals[PGRAFT_BATCH_MAX];
 static raft_time next_sweep = 0;
-static unsigned char *frame_buffer = NULL;
-static size_t frame_buffer_size = 0;
-
-void
-pgraft_service_begin(PgraftNode *node)
-{
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	int			limit = 4096;	/* greatest pgraft.batch_size */
-
-	n_operations = pgraft_shared->n_slots + REMOTE_OPERATIONS;
-	operations = palloc0(sizeof(PgraftOperation) * n_operations);
-	active = palloc(sizeof(int) * n_operations);
-	batch = palloc(sizeof(PgraftOperation *) * limit);
-	proposals = palloc(sizeof(struct raft_proposal) * limit);
-	n_active = 0;
-	MemoryContextSwitchTo(old);
-	node->boot_session = pgraft_random_u64() & ~(raft_u64) 0xffff;
-	if (node->boot_session == 0)
-		node->boot_session = 0x10000;
-}
-
-/* ----------------------------------------------------------------
- * The table
- * ----------------------------------------------------------------
- */
-
-static PgraftSlot *
-slot_of(const PgraftOperation *op)
-{
-	return op->slot >= 0 ? &pgraft_shared->slots[op->slot] : NULL;
-}
-
-static bool
-is_leader(const PgraftNode *node)
-{
-	struct raft_status status;
-
-	if (node->raft == NULL)
-		return false;
-	raft_status(node->raft, &status);
-	return status.state == RAFT_LEADER;
-}
-
-static raft_id
-current_leader(const PgraftNode *node)
-{
-	struct raft_status status;
-
-	if (node->raft == NULL)
-		return 0;
-	raft_status(node->raft, &status);
-	return status.leader;
-}
-
-static PgraftOperation *
-new_operation(void)
-{
-	int			i;
-
-	for (i = pgraft_shared->n_slots; i < n_operations; i++)
-		if (!operations[i].used)
-			break;
-	if (i == n_operations)
-		return NULL;
-	return &operations[i];
-}
-
-static void
-begin_operation(PgraftNode *node, PgraftOperation *op, int slot)
-{
-	uint32		generation = op->generation + 1;
-
-	memset(op, 0, sizeof(*op));
-	op->used = true;
-	op->slot = slot;
-	op->generation = generation;
-	op->started = node->now;
-	active[n_active++] = (int) (op - operations);
-}
-
-static void
-drop_operation(PgraftOperation *op)
-{
-	int			number = (int) (op - operations);
-	int			i;
-
-	op->used = false;
-	for (i = 0; i < n_active; i++)
-	{
-		if (active[i] == number)
-		{
-			active[i] = active[--n_active];
-			return;
-		}
-	}
-}
-
-/* Both the table entry and its use, for tokens that come back later. */
-static uint64
-operation_token(const PgraftOperation *op)
-{
-	return ((uint64) op->generation << 32) | (uint32) (op - operations);
-}
-
-static PgraftOperation *
-operation_of_token(uint64 token)
-{
-	uint32		number = (uint32) token;
-	PgraftOperation *op;
-
-	if (number >= (uint32) n_operations)
-		return NULL;
-	op = &operations[number];
-	if (!op->used || op->generation != (uint32) (token >> 32))
-		return NULL;
-	return op;
-}
-
-void
-pgraft_operation_answer(PgraftNode *node, PgraftOperation *op,
-						PgraftResult result, const char *detail)
-{
-	PgraftSlot *slot = slot_of(op);
-
-	if (slot == NULL)
-		send_reply(node, op->peer, op->request, result, op->index, detail);
-	else
-	{
-		slot->result = result;
-		if (slot->index == 0)
-			slot->index = op->index;
-		strlcpy(slot->detail, detail != NULL ? detail : "", sizeof(slot->detail));
-		if (result != PGRAFT_RESULT_OK)
-			node->status.proposals_failed++;
-		pgraft_slot_answer(slot);
-	}
-	drop_operation(op);
-}
-
-/* Back to the start, to be tried again after `delay` ms or a change of leader. */
-void
-pgraft_operation_wait(PgraftNode *node, PgraftOperation *op, raft_time delay)
-{
-	op->phase = PGRAFT_PHASE_WAITING;
-	op->retry_at = node->now + delay;
-}
-
-void
-pgraft_service_fail_all(PgraftNode *node, const char *detail)
-{
-	while (n_active > 0)
-	{
-		answer_failed(node, &operations[active[n_active - 1]], detail);
-	}
-}
-
-/* Unknown when the request may have had an effect, else failed. */
-static void
-answer_failed(PgraftNode *node, PgraftOperation *op, const char *detail)
-{
-	PgraftSlot *slot = slot_of(op);
-	bool		proposed = slot != NULL && pg_atomic_read_u32(&slot->proposed) != 0;
-
-	pgraft_operation_answer(node, op,
-							proposed ? PGRAFT_RESULT_UNKNOWN : PGRAFT_RESULT_FAILED, detail);
-}
-
-PgraftResult
-pgraft_result_of_raft(int error)
-{
-	switch (error)
-	{
-		case RAFT_OK:
-			return PGRAFT_RESULT_OK;
-		case RAFT_E_NOT_LEADER:
-			return PGRAFT_RESULT_NOT_LEADER;
-		case RAFT_E_BUSY:
-		case RAFT_E_TRANSFERRING:
-		case RAFT_E_NOT_READY:
-			return PGRAFT_RESULT_BUSY;
-		case RAFT_E_TOO_LARGE:
-			return PGRAFT_RESULT_TOO_LARGE;
-		case RAFT_E_INVALID:
-			return PGRAFT_RESULT_INVALID;
-		case RAFT_E_CHANGE_PENDING:
-			return PGRAFT_RESULT_CHANGE_PENDING;
-		case RAFT_E_UNKNOWN_MEMBER:
-			return PGRAFT_RESULT_UNKNOWN_MEMBER;
-		case RAFT_E_MEMBER_EXISTS:
-			return PGRAFT_RESULT_MEMBER_EXISTS;
-		case RAFT_E_LAST_VOTER:
-			return PGRAFT_RESULT_LAST_VOTER;
-		case RAFT_E_TOO_MANY_MEMBERS:
-			return PGRAFT_RESULT_TOO_MANY;
-		default:
-			return PGRAFT_RESULT_FAILED;
-	}
-}
 
 /* ----------------------------------------------------------------
  * One turn
@@ -291,10 +71,10 @@ pgraft_service_turn(PgraftNode *node)
 	propose_waiting(node);
 
 	/* answering moves the last entry into the answered one's place */
-	for (i = n_active - 1; i >= 0; i--)
-		if (i < n_active)
-			step_operation(node, &operations[active[i]]);
-	node->status.queue_depth = n_active;
+	for (i = pgraft_operation_count() - 1; i >= 0; i--)
+		if (i < pgraft_operation_count())
+			step_operation(node, pgraft_operation_active(i));
+	node->status.queue_depth = pgraft_operation_count();
 }
 
 /* The loop may sleep until then as far as this file is concerned. */
@@ -304,11 +84,11 @@ pgraft_service_deadline(PgraftNode *node)
 	raft_time	deadline = node->now + 3600 * 1000;
 	int			i;
 
-	if (n_active > 0)
+	if (pgraft_operation_count() > 0)
 		deadline = next_sweep;
-	for (i = 0; i < n_active; i++)
+	for (i = 0; i < pgraft_operation_count(); i++)
 	{
-		const PgraftOperation *op = &operations[active[i]];
+		const PgraftOperation *op = pgraft_operation_active(i);
 
 		if (op->retry_at > 0 && op->retry_at < deadline &&
 			(op->phase == PGRAFT_PHASE_WAITING || op->phase == PGRAFT_PHASE_FORWARDED))
@@ -329,9 +109,9 @@ accept_requests(PgraftNode *node)
 		for (i = 0; i < n; i++)
 		{
 			PgraftSlot *slot = &pgraft_shared->slots[slots[i]];
-			PgraftOperation *op = &operations[slots[i]];
+			PgraftOperation *op = pgraft_operation_of_slot(slots[i]);
 
-			begin_operation(node, op, slots[i]);
+			pgraft_operation_begin(node, op, slots[i]);
 			op->kind = slot->kind;
 			op->argument = slot->argument;
 			op->argument2 = slot->argument2;
@@ -355,10 +135,10 @@ sweep_abandoned(PgraftNode *node)
 {
 	int			i;
 
-	for (i = n_active - 1; i >= 0; i--)
+	for (i = pgraft_operation_count() - 1; i >= 0; i--)
 	{
-		PgraftOperation *op = &operations[active[i]];
-		PgraftSlot *slot = slot_of(op);
+		PgraftOperation *op = pgraft_operation_active(i);
+		PgraftSlot *slot = pgraft_operation_slot(op);
 
 		if (slot != NULL && pgraft_slot_abandoned(slot))
 			pgraft_operation_answer(node, op, PGRAFT_RESULT_UNKNOWN, NULL);
@@ -372,7 +152,7 @@ step_operation(PgraftNode *node, PgraftOperation *op)
 
 	if (node->state == PGRAFT_WORKER_FAILED)
 	{
-		answer_failed(node, op, node->failure);
+		pgraft_operation_fail(node, op, node->failure);
 		return;
 	}
 	if (op->kind == PGRAFT_REQUEST_INIT)
@@ -439,7 +219,7 @@ step_waiting(PgraftNode *node, PgraftOperation *op)
 		default:
 			break;
 	}
-	if (is_leader(node))
+	if (pgraft_is_leader_here(node))
 	{
 		if (op->kind == PGRAFT_REQUEST_READ_BARRIER)
 			step_barrier(node, op);
@@ -453,7 +233,7 @@ step_waiting(PgraftNode *node, PgraftOperation *op)
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_NOT_LEADER, NULL);
 		return;
 	}
-	if (!forward(node, op))
+	if (!pgraft_forward(node, op))
 		op->retry_at = node->now + RETRY_MS;
 }
 
@@ -469,11 +249,11 @@ propose_waiting(PgraftNode *node)
 	int			n = 0;
 	int			i;
 
-	if (node->raft == NULL || n_active == 0 || !is_leader(node))
+	if (node->raft == NULL || pgraft_operation_count() == 0 || !pgraft_is_leader_here(node))
 		return;
-	for (i = 0; i < n_active; i++)
+	for (i = 0; i < pgraft_operation_count(); i++)
 	{
-		PgraftOperation *op = &operations[active[i]];
+		PgraftOperation *op = pgraft_operation_active(i);
 
 		if (op->kind != PGRAFT_REQUEST_PROPOSE || op->slot < 0 ||
 			op->phase != PGRAFT_PHASE_WAITING || node->now < op->retry_at)
@@ -507,7 +287,7 @@ propose(PgraftNode *node, PgraftOperation **ops, int n)
 	}
 	for (i = 0; i < n; i++)
 	{
-		PgraftSlot *slot = slot_of(ops[i]);
+		PgraftSlot *slot = pgraft_operation_slot(ops[i]);
 
 		proposals[i].length = slot->length;
 		proposals[i].data = pgraft_slot_payload(slot);
@@ -518,7 +298,7 @@ propose(PgraftNode *node, PgraftOperation **ops, int n)
 		node->status.batches++;
 		for (i = 0; i < n; i++)
 		{
-			pg_atomic_write_u32(&slot_of(ops[i])->proposed, 1);
+			pg_atomic_write_u32(&pgraft_operation_slot(ops[i])->proposed, 1);
 			ops[i]->phase = PGRAFT_PHASE_PROPOSED;
 			ops[i]->index = first + (raft_index) i;
 			ops[i]->term = term;
@@ -560,7 +340,7 @@ pgraft_service_applied(PgraftNode *node, const struct raft_entry *entry,
 	number = (uint32) (command.session & 0xffff);
 	if (number >= (uint32) pgraft_shared->n_slots)
 		return;
-	op = &operations[number];
+	op = pgraft_operation_of_slot((int) number);
 	slot = &pgraft_shared->slots[number];
 	if (!op->used || op->kind != PGRAFT_REQUEST_PROPOSE || slot->sequence != command.sequence)
 		return;
@@ -582,7 +362,7 @@ pgraft_service_applied(PgraftNode *node, const struct raft_entry *entry,
 static void
 step_barrier(PgraftNode *node, PgraftOperation *op)
 {
-	int			result = raft_read(node->raft, operation_token(op));
+	int			result = raft_read(node->raft, pgraft_operation_token(op));
 
 	if (result == RAFT_OK)
 	{
@@ -596,7 +376,7 @@ step_barrier(PgraftNode *node, PgraftOperation *op)
 void
 pgraft_service_read_ready(PgraftNode *node, const struct raft_read_result *read)
 {
-	PgraftOperation *op = operation_of_token(read->token);
+	PgraftOperation *op = pgraft_operation_of_token(read->token);
 
 	if (op == NULL || op->phase != PGRAFT_PHASE_READING)
 		return;
@@ -616,7 +396,7 @@ pgraft_service_read_ready(PgraftNode *node, const struct raft_read_result *read)
 static void
 step_log_read(PgraftNode *node, PgraftOperation *op)
 {
-	PgraftSlot *slot = slot_of(op);
+	PgraftSlot *slot = pgraft_operation_slot(op);
 	struct raft_status status;
 	uint64		last = op->argument2;
 
@@ -726,9 +506,9 @@ pgraft_service_snapshot_done(PgraftNode *node, raft_index index, bool success)
 {
 	int			i;
 
-	for (i = n_active - 1; i >= 0; i--)
+	for (i = pgraft_operation_count() - 1; i >= 0; i--)
 	{
-		PgraftOperation *op = &operations[active[i]];
+		PgraftOperation *op = pgraft_operation_active(i);
 
 		if (op->phase == PGRAFT_PHASE_SNAPSHOT && op->index <= index)
 			pgraft_operation_answer(node, op,
@@ -771,8 +551,8 @@ step_init(PgraftNode *node, PgraftOperation *op)
 									error.message);
 			return;
 		}
-		slot_of(op)->flag = 1;
-		pg_atomic_write_u32(&slot_of(op)->proposed, 1);
+		pgraft_operation_slot(op)->flag = 1;
+		pg_atomic_write_u32(&pgraft_operation_slot(op)->proposed, 1);
 		raft_tick(node->raft, node->now);
 	}
 	if (node->raft == NULL)
@@ -785,281 +565,4 @@ step_init(PgraftNode *node, PgraftOperation *op)
 	raft_status(node->raft, &status);
 	if (status.leader != 0 && (status.leader != status.id || status.own_term_committed))
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_OK, NULL);
-}
-
-/* ----------------------------------------------------------------
- * Between members
- * ----------------------------------------------------------------
- */
-
-static unsigned char *
-reserve_frame(size_t length)
-{
-	if (length > frame_buffer_size)
-	{
-		if (frame_buffer != NULL)
-			pfree(frame_buffer);
-		frame_buffer = MemoryContextAlloc(TopMemoryContext, length + 1024);
-		frame_buffer_size = length + 1024;
-	}
-	return frame_buffer;
-}
-
-/* Sends an operation to the leader; false when there is none to send it to. */
-static bool
-forward(PgraftNode *node, PgraftOperation *op)
-{
-	PgraftSlot *slot = slot_of(op);
-	PgraftWireRequest request;
-	raft_id		leader = current_leader(node);
-	size_t		length;
-	unsigned char *buffer;
-
-	if (leader == 0 || leader == node->identity.node_id || node->net == NULL)
-		return false;
-	memset(&request, 0, sizeof(request));
-	request.request = operation_token(op);
-	request.kind = op->kind;
-	request.argument = op->argument;
-	if (op->kind == PGRAFT_REQUEST_PROPOSE)
-	{
-		request.length = slot->length;
-		request.data = pgraft_slot_payload(slot);
-	}
-	else if (op->kind == PGRAFT_REQUEST_ADD_MEMBER || op->kind == PGRAFT_REQUEST_UPDATE_MEMBER)
-	{
-		static unsigned char payload[RAFT_CONFIG_MAX_BYTES];
-
-		request.length = pgraft_member_encode(&op->member, payload);
-		request.data = payload;
-	}
-	if (op->again)
-		request.kind |= PGRAFT_FORWARD_AGAIN;
-	length = pgraft_wire_request_bytes(&request);
-	buffer = reserve_frame(length);
-	pgraft_wire_encode_request(buffer, &request);
-
-	/* set first: once it is sent, nobody can say that it was not */
-	if (op->kind != PGRAFT_REQUEST_READ_BARRIER)
-		pg_atomic_write_u32(&slot->proposed, 1);
-	if (!pgraft_net_send_frame(node->net, leader, PGRAFT_FRAME_REQUEST, buffer, length))
-	{
-		if (op->attempts == 0)
-			pg_atomic_write_u32(&slot->proposed, 0);
-		return false;
-	}
-	op->phase = PGRAFT_PHASE_FORWARDED;
-	op->leader = leader;
-	op->attempts++;
-	op->retry_at = node->now + (raft_time) pgraft_election_timeout;
-	node->status.proposals_forwarded++;
-	return true;
-}
-
-/* A frame from another member that takes us for the leader. */
-int
-pgraft_service_request(PgraftNode *node, const PgraftFrameHeader *header,
-					   const unsigned char *payload)
-{
-	PgraftWireRequest request;
-	PgraftError error;
-	const struct raft_member *member;
-
-	memset(&error, 0, sizeof(error));
-	if (pgraft_wire_decode_request(payload, header->length, &request, &error) != PGRAFT_OK)
-	{
-		pgraft_report(LOG, &error);
-		return 1;
-	}
-	member = raft_config_find(raft_get_config(node->raft), header->from);
-	if (member == NULL || member->incarnation != header->from_incarnation)
-	{
-		send_reply(node, header->from, request.request, PGRAFT_RESULT_REMOVED, 0, NULL);
-		return 0;
-	}
-	if (!is_leader(node))
-	{
-		send_reply(node, header->from, request.request, PGRAFT_RESULT_NOT_LEADER, 0, NULL);
-		return 0;
-	}
-	if ((request.kind & ~PGRAFT_FORWARD_AGAIN) == PGRAFT_REQUEST_PROPOSE)
-		remote_propose(node, header->from, &request);
-	else
-		remote_operation(node, header->from, &request);
-	return 0;
-}
-
-static void
-remote_propose(PgraftNode *node, raft_id peer, const PgraftWireRequest *request)
-{
-	struct raft_proposal proposal;
-	PgraftCommand command;
-	raft_index	index = 0;
-	raft_term	term;
-	PgraftResult result;
-
-	proposal.length = request->length;
-	proposal.data = request->data;
-	if (!pgraft_command_decode(request->data, request->length, &command))
-		result = PGRAFT_RESULT_INVALID;
-	else if (pgraft_flush_no_space(node->flush))
-		result = PGRAFT_RESULT_NO_SPACE;
-	else
-		result = pgraft_result_of_raft(raft_propose(node->raft, &proposal, 1, &index, &term));
-	if (result == PGRAFT_RESULT_OK)
-	{
-		node->status.batches++;
-		node->status.proposals++;
-		node->status.proposal_bytes += proposal.length;
-		return;					/* it is answered by being applied */
-	}
-	send_reply(node, peer, request->request, result, index, NULL);
-}
-
-static void
-remote_operation(PgraftNode *node, raft_id peer, const PgraftWireRequest *request)
-{
-	PgraftOperation *op;
-	struct raft_member member;
-	int			kind = request->kind & ~PGRAFT_FORWARD_AGAIN;
-	int			i;
-
-	memset(&member, 0, sizeof(member));
-	if (kind < PGRAFT_REQUEST_READ_BARRIER || kind > PGRAFT_REQUEST_STEP_DOWN ||
-		((kind == PGRAFT_REQUEST_ADD_MEMBER || kind == PGRAFT_REQUEST_UPDATE_MEMBER) &&
-		 !pgraft_member_decode(&member, request->data, request->length)))
-	{
-		send_reply(node, peer, request->request, PGRAFT_RESULT_INVALID, 0,
-				   "The leader does not understand the request.");
-		return;
-	}
-	for (i = 0; i < n_active; i++)
-	{
-		op = &operations[active[i]];
-		if (op->slot < 0 && op->peer == peer && op->request == request->request)
-			return;				/* sent again, still being worked on */
-	}
-	op = new_operation();
-	if (op == NULL)
-	{
-		send_reply(node, peer, request->request, PGRAFT_RESULT_BUSY, 0, NULL);
-		return;
-	}
-	begin_operation(node, op, -1);
-	op->peer = peer;
-	op->request = request->request;
-	op->kind = kind;
-	op->argument = request->argument;
-	op->member = member;
-	op->again = (request->kind & PGRAFT_FORWARD_AGAIN) != 0;
-}
-
-static void
-send_reply(PgraftNode *node, raft_id peer, raft_u64 request, PgraftResult result,
-		   raft_index index, const char *detail)
-{
-	PgraftWireReply reply;
-	size_t		length;
-	unsigned char *buffer;
-
-	if (node->net == NULL)
-		return;
-	memset(&reply, 0, sizeof(reply));
-	reply.request = request;
-	reply.result = result;
-	reply.index = index;
-	reply.data = (const unsigned char *) detail;
-	reply.length = detail != NULL ? strlen(detail) : 0;
-	length = pgraft_wire_reply_bytes(&reply);
-	buffer = reserve_frame(length);
-	pgraft_wire_encode_reply(buffer, &reply);
-
-	/* lost replies are asked for again */
-	(void) pgraft_net_send_frame(node->net, peer, PGRAFT_FRAME_REPLY, buffer, length);
-}
-
-int
-pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
-					 const unsigned char *payload)
-{
-	PgraftWireReply reply;
-	PgraftError error;
-	PgraftOperation *op;
-	char		detail[256];
-
-	memset(&error, 0, sizeof(error));
-	if (pgraft_wire_decode_reply(payload, header->length, &reply, &error) != PGRAFT_OK)
-	{
-		pgraft_report(LOG, &error);
-		return 1;
-	}
-	op = operation_of_token(reply.request);
-	if (op == NULL || op->phase != PGRAFT_PHASE_FORWARDED || op->leader != header->from)
-		return 0;
-	snprintf(detail, sizeof(detail), "%.*s", (int) Min(reply.length, sizeof(detail) - 1),
-			 (const char *) reply.data);
-	switch (reply.result)
-	{
-		case PGRAFT_RESULT_OK:
-			op->index = reply.index;
-			op->phase = PGRAFT_PHASE_APPLYING;
-
-			/* a removed member may never hear of its removal by the log */
-			if (op->kind == PGRAFT_REQUEST_REMOVE_MEMBER &&
-				op->argument == node->identity.node_id)
-				op->index = 0;
-			break;
-		case PGRAFT_RESULT_NOT_LEADER:
-		case PGRAFT_RESULT_BUSY:
-			if (op->attempts <= 1)
-				pg_atomic_write_u32(&slot_of(op)->proposed, 0);
-			pgraft_operation_wait(node, op, RETRY_MS);
-			break;
-		default:
-			pgraft_operation_answer(node, op, (PgraftResult) reply.result, detail);
-			break;
-	}
-	return 0;
-}
-
-/* Whatever was with the old leader, or in our log, is sent again at once. */
-void
-pgraft_service_leader_changed(PgraftNode *node)
-{
-	raft_id		leader = current_leader(node);
-	struct raft_status status;
-	int			i;
-
-	raft_status(node->raft, &status);
-	for (i = 0; i < n_active; i++)
-	{
-		PgraftOperation *op = &operations[active[i]];
-		bool		lost;
-
-		lost = (op->phase == PGRAFT_PHASE_FORWARDED && op->leader != leader) ||
-			(op->phase == PGRAFT_PHASE_PROPOSED &&
-			 (status.state != RAFT_LEADER || status.term != op->term));
-		if (lost)
-			op->again = true;
-		if (lost || (op->phase == PGRAFT_PHASE_WAITING && leader != 0))
-			pgraft_operation_wait(node, op, 0);
-	}
-}
-
-/* The connection to a peer came up or broke: what it had may be lost. */
-void
-pgraft_service_peer_changed(PgraftNode *node, raft_id peer)
-{
-	int			i;
-
-	for (i = 0; i < n_active; i++)
-	{
-		PgraftOperation *op = &operations[active[i]];
-
-		if (op->phase == PGRAFT_PHASE_FORWARDED && op->leader == peer)
-		{
-			op->again = true;
-			pgraft_operation_wait(node, op, RETRY_MS);
-		}
-	}
 }

@@ -165,7 +165,7 @@ define_log_settings(void)
 							"Sets how many commands are proposed together.",
 							NULL,
 							&pgraft_batch_size,
-							256, 1, 4096,
+							256, 1, PGRAFT_BATCH_MAX,
 							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("pgraft.max_entry_size",
