@@ -130,6 +130,7 @@ extern void pgraft_node_begin(PgraftNode *node);
 extern bool pgraft_node_bootstrap(PgraftNode *node, PgraftError *error);
 extern bool pgraft_node_adopt(PgraftNode *node, raft_u64 cluster_uid, raft_u64 incarnation,
 							  PgraftError *error);
+extern bool pgraft_node_retire(PgraftNode *node, PgraftError *error);
 extern void pgraft_node_fail(PgraftNode *node, const PgraftError *error, const char *what);
 extern void pgraft_node_end(PgraftNode *node);
 extern bool pgraft_node_load_snapshot(PgraftNode *node, PgraftError *error);

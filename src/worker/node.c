@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "miscadmin.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
 
@@ -440,6 +441,38 @@ pgraft_node_adopt(PgraftNode *node, raft_u64 cluster_uid, raft_u64 incarnation,
 					pgraft_node_id, pgraft_cluster_id, incarnation)));
 	pgraft_peers_self_changed(node);
 	return true;
+}
+
+/*
+ * The cluster removed this member and now invites it under a new incarnation:
+ * the old state has no value any more, but is moved aside rather than deleted.
+ */
+bool
+pgraft_node_retire(PgraftNode *node, PgraftError *error)
+{
+	char	   *aside = psprintf("%s.removed-%lu", node->directory,
+								 node->identity.incarnation);
+	int			result;
+
+	close_member(node);
+	memset(&node->identity, 0, sizeof(node->identity));
+	node->state = PGRAFT_WORKER_BLANK;
+	result = rename(node->directory, aside);
+	if (result == 0)
+	{
+		char	   *parent = pstrdup(node->directory);
+
+		get_parent_directory(parent);
+		(void) fsync_fname_ext(parent, true, true, LOG);
+		pfree(parent);
+		ereport(LOG,
+				(errmsg("pgraft moved the state of its ended membership to \"%s\"", aside)));
+	}
+	else
+		pgraft_error(error, PGRAFT_ERR_IO, "could not rename \"%s\" to \"%s\": %s",
+					 node->directory, aside, strerror(errno));
+	pfree(aside);
+	return result == 0;
 }
 
 static void

@@ -283,6 +283,23 @@ on_hello(void *context, const PgraftFrameHeader *header, const PgraftHello *hell
 				 pgraft_cluster_id);
 		return PGRAFT_HELLO_WRONG_CLUSTER;
 	}
+	if (header->to_incarnation > node->identity.incarnation && hello->invite)
+	{
+		/*
+		 * Incarnations are log indexes: a greater one, under which we are a
+		 * learner, was committed after our membership had ended.
+		 */
+		PgraftError error;
+
+		memset(&error, 0, sizeof(error));
+		pgraft_service_fail_all(node, "This member was removed from the cluster and is being added again.");
+		if (!pgraft_node_retire(node, &error))
+		{
+			pgraft_node_fail(node, &error, "it could not join again");
+			return PGRAFT_HELLO_BUSY;
+		}
+		return accept_invitation(node, header, hello, text, text_size);
+	}
 	if (header->to_incarnation != node->identity.incarnation)
 	{
 		snprintf(text, text_size,
