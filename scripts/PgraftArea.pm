@@ -14,6 +14,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Cwd qw(abs_path);
+use Errno;
 use File::Basename qw(basename dirname);
 use File::Copy ();
 use File::Path qw(make_path remove_tree);
@@ -170,6 +171,27 @@ sub drop_privileges
 	POSIX::setuid($user->{uid});
 	die "could not become user " . TEST_USER . "\n" if $< == 0 || $> == 0;
 	return;
+}
+
+# Runs $work in a child that has become the unprivileged user; returns whether
+# it ended well.  We wait through Ctrl-C, because the child cleans up after itself.
+sub run_unprivileged
+{
+	my ($self, $work) = @_;
+	my $child = fork();
+
+	die "could not fork: $!\n" if !defined $child;
+	if ($child == 0)
+	{
+		$self->drop_privileges;
+		my $status = eval { $work->() };
+		warn $@ if $@;
+		exit(defined $status ? $status : 1);
+	}
+	local $SIG{INT} = sub { };
+	local $SIG{TERM} = sub { kill('TERM', $child) };
+	1 while waitpid($child, 0) == -1 && $!{EINTR};
+	return $? == 0;
 }
 
 sub remove
