@@ -1,0 +1,663 @@
+/* pgraft--1.0.sql */
+
+-- complain if script is sourced in psql, rather than via CREATE EXTENSION
+\echo Use "CREATE EXTENSION pgraft" to load this file. \quit
+
+-- ----------------------------------------------------------------
+-- Roles.  They belong to the server, not to this database: another database
+-- may have made them, and DROP EXTENSION leaves them.
+-- ----------------------------------------------------------------
+DO $$
+DECLARE
+	wanted pg_catalog.text;
+BEGIN
+	FOREACH wanted IN ARRAY ARRAY['pgraft_monitor', 'pgraft_reader', 'pgraft_writer', 'pgraft_admin']::pg_catalog.text[]
+	LOOP
+		IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) wanted) THEN
+			BEGIN
+				EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN', wanted);
+			EXCEPTION
+				-- another session was faster
+				WHEN duplicate_object OR unique_violation THEN NULL;
+			END;
+		END IF;
+	END LOOP;
+
+	-- granting again what is granted would only give notices
+	IF NOT pg_catalog.pg_has_role('pg_monitor', 'pgraft_monitor', 'MEMBER') THEN
+		GRANT pgraft_monitor TO pg_monitor;
+	END IF;
+	IF NOT pg_catalog.pg_has_role('pgraft_admin', 'pgraft_monitor', 'MEMBER') THEN
+		GRANT pgraft_monitor TO pgraft_admin;
+	END IF;
+	IF NOT pg_catalog.pg_has_role('pgraft_writer', 'pgraft_reader', 'MEMBER') THEN
+		GRANT pgraft_reader TO pgraft_writer;
+	END IF;
+END
+$$;
+
+-- ----------------------------------------------------------------
+-- Cluster: changes.  Unsafe in parallel plans, like everything that changes
+-- the cluster's state.
+-- ----------------------------------------------------------------
+CREATE FUNCTION pgraft_init()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_init'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_init() IS
+'Makes a cluster with this server as its first member.  True when this call made it, false when this server was a member already.  Not undone by ROLLBACK.  SQLSTATE 55000: not preloaded, pgraft.node_id not set, or removed from its cluster; 57P03: worker not running; 40003: outcome unknown.';
+
+CREATE FUNCTION pgraft_add_node(node_id integer, address text, port integer,
+	role text DEFAULT 'voter', name text DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_add_node'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_add_node(integer, text, integer, text, text) IS
+'Adds a member, on any member of the cluster.  It catches up as a learner before it gets its role: voter, learner or witness.  The name, by default "node" and the id, is what its certificate must bear.  Not undone by ROLLBACK.  SQLSTATE 22023: bad argument; 22004: null argument; 42710: id or address in use; 08001: it does not answer; 54000: too many members; 55006: another change is pending; 55000: not a member of a cluster; 57P03: no leader; 40003: outcome unknown.';
+
+CREATE FUNCTION pgraft_remove_node(node_id integer)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_remove_node'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_remove_node(integer) IS
+'Removes a member; the leader hands over first.  Not undone by ROLLBACK.  SQLSTATE 22023: bad argument; 22004: null argument; 42704: no such member; 55000: it is the last voter, or this server is not a member of a cluster; 55006: another change is pending; 57P03: no leader; 40003: outcome unknown.';
+
+CREATE FUNCTION pgraft_update_node(node_id integer, address text, port integer,
+	name text DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_update_node'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_update_node(integer, text, integer, text) IS
+'Changes where a member is reached, and its name unless that is null.  Not undone by ROLLBACK.  SQLSTATE 22023: bad argument; 22004: null argument; 42704: no such member; 42710: address in use; 55006: another change is pending; 55000: not a member of a cluster; 57P03: no leader; 40003: outcome unknown.';
+
+CREATE FUNCTION pgraft_promote_learner(node_id integer)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_promote_learner'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_promote_learner(integer) IS
+'Makes a learner a voter.  Not undone by ROLLBACK.  SQLSTATE 22023: bad argument or no learner; 22004: null argument; 42704: no such member; 55006: another change is pending; 55000: not a member of a cluster; 57P03: no leader; 40003: outcome unknown.';
+
+CREATE FUNCTION pgraft_transfer_leadership(node_id integer DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_transfer_leadership'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_transfer_leadership(integer) IS
+'Makes the leader hand over to that voter, by default to the one that has most of the log.  SQLSTATE 22023: bad argument; 42704: no such member; 55000: not a member of a cluster; 57P03: no leader; 40003: outcome unknown.';
+
+CREATE FUNCTION pgraft_step_down()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_step_down'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_step_down() IS
+'Makes the leader a follower; the others elect.  SQLSTATE 55000: not a member of a cluster; 57P03: no leader; 40003: outcome unknown.';
+
+-- ----------------------------------------------------------------
+-- Cluster: looking.  They read shared memory and work everywhere.
+-- ----------------------------------------------------------------
+CREATE FUNCTION pgraft_is_leader()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_is_leader'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_is_leader() IS
+'Whether this member is the leader, as far as it knows.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_get_leader()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_leader'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_leader() IS
+'Node id of the leader that this member follows, null when it knows of none.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_get_term()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_term'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_term() IS
+'Current term of this member, 0 before the first election.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_get_state()
+RETURNS text
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_state'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_state() IS
+'leader, follower, candidate or precandidate; the state of the worker when this server takes part in no cluster.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_get_worker_state()
+RETURNS text
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_worker_state'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_worker_state() IS
+'stopped, starting, blank, running, removed or failed.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_get_version()
+RETURNS text
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_version'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_version() IS
+'Release of the library.';
+
+CREATE FUNCTION pgraft_get_cluster_status(
+	OUT node_id integer,
+	OUT current_term bigint,
+	OUT leader_id bigint,
+	OUT state text,
+	OUT num_nodes integer,
+	OUT messages_processed bigint,
+	OUT heartbeats_sent bigint,
+	OUT elections_triggered bigint)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_cluster_status'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_cluster_status() IS
+'The cluster as this member sees it, one row.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_get_nodes(
+	OUT node_id integer,
+	OUT address text,
+	OUT port integer,
+	OUT is_leader boolean,
+	OUT role text,
+	OUT name text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_nodes'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_nodes() IS
+'The members that this member knows.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_wait_for_leader(timeout_ms integer DEFAULT NULL)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_wait_for_leader'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION pgraft_wait_for_leader(integer) IS
+'Waits until this member knows a leader and returns its node id; null after timeout_ms (default: pgraft.request_timeout).  SQLSTATE 22023: negative timeout; 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_wait_applied(index bigint, timeout_ms integer DEFAULT NULL)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_wait_applied'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION pgraft_wait_applied(bigint, integer) IS
+'Waits until this member has applied the log up to index; false after timeout_ms (default: pgraft.request_timeout).  SQLSTATE 22023: negative argument; 22004: null index; 55000: not preloaded.';
+
+-- ----------------------------------------------------------------
+-- Log
+-- ----------------------------------------------------------------
+CREATE FUNCTION pgraft_log_append(data text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_log_append_text'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_log_append(text) IS
+'Appends an entry (in UTF-8) and returns its index once it is committed and applied here.  Not undone by ROLLBACK.  SQLSTATE 22004: null data; 54000: larger than pgraft.max_entry_size; 55000: not a member of a cluster; 57P03: no leader; 40003: outcome unknown; 53400: request queue full; 53100: disk full.';
+
+CREATE FUNCTION pgraft_log_append(data bytea)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_log_append_bytea'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_log_append(bytea) IS
+'Appends an entry and returns its index once it is committed and applied here.  Not undone by ROLLBACK.  SQLSTATE: like pgraft_log_append(text).';
+
+CREATE FUNCTION pgraft_replicate_entry(data text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_log_append_text'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_replicate_entry(text) IS
+'The same as pgraft_log_append(text).';
+
+CREATE FUNCTION pgraft_replicate_entry(data bytea)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_log_append_bytea'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_replicate_entry(bytea) IS
+'The same as pgraft_log_append(bytea).';
+
+CREATE FUNCTION pgraft_log_get_entry(
+	IN index bigint,
+	OUT index bigint,
+	OUT term bigint,
+	OUT kind text,
+	OUT key text,
+	OUT data bytea,
+	OUT data_text text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_log_get_entry'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION pgraft_log_get_entry(bigint) IS
+'The committed entry at that index in this member''s log, or no row.  data_text is null for bytes that are no text.  SQLSTATE 22023: index below 1, or no longer kept; 22004: null index; 55000: not a member of a cluster; 57P03: worker not running.';
+
+CREATE FUNCTION pgraft_log_entries(
+	from_index bigint,
+	to_index bigint,
+	OUT index bigint,
+	OUT term bigint,
+	OUT kind text,
+	OUT key text,
+	OUT data bytea,
+	OUT data_text text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_log_entries'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION pgraft_log_entries(bigint, bigint) IS
+'The committed entries in that range of this member''s log.  SQLSTATE 22023: index below 1, from_index greater than to_index, or no longer kept; 22004: null argument; 55000: not a member of a cluster; 57P03: worker not running.';
+
+CREATE FUNCTION pgraft_log_get_stats(
+	OUT first_index bigint,
+	OUT last_index bigint,
+	OUT last_term bigint,
+	OUT durable_index bigint,
+	OUT commit_index bigint,
+	OUT applied_index bigint,
+	OUT snapshot_index bigint,
+	OUT snapshot_term bigint,
+	OUT entries_applied bigint,
+	OUT uncommitted_bytes bigint,
+	OUT cached_bytes bigint,
+	OUT log_bytes bigint,
+	OUT segments bigint)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pgraft_sql_log_get_stats'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_log_get_stats() IS
+'Positions and size of this member''s log.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_log_get_replication_status(
+	OUT node_id integer,
+	OUT role text,
+	OUT is_self boolean,
+	OUT state text,
+	OUT match_index bigint,
+	OUT next_index bigint,
+	OUT lag_entries bigint,
+	OUT inflight_messages bigint,
+	OUT inflight_bytes bigint,
+	OUT snapshot_sent_bytes bigint,
+	OUT snapshot_total_bytes bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_log_get_replication_status'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_log_get_replication_status() IS
+'How far each member has the log, as the leader knows it; null elsewhere.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_get_applied_index()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_applied_index'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_applied_index() IS
+'Index of the last log entry that this member has applied.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_snapshot()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_snapshot'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_snapshot() IS
+'Makes this member write a snapshot and returns the index it covers.  SQLSTATE 55000: not a member of a cluster; 57P03: worker not running; 53100: disk full.';
+
+-- ----------------------------------------------------------------
+-- Key-value store: writes
+-- ----------------------------------------------------------------
+CREATE FUNCTION pgraft_kv_put(key text, value text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_put'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_kv_put(text, text) IS
+'Sets a key and returns the new revision of the store.  Not undone by ROLLBACK.  SQLSTATE 22004: null argument; 22023: empty key; 54000: key longer than 1024 bytes or command larger than pgraft.max_entry_size; 55000: not a member of a cluster; 57P03: no leader; 40003: outcome unknown; 53400: request queue full; 53100: disk full.';
+
+CREATE FUNCTION pgraft_kv_cas(key text, expected_revision bigint, value text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_cas'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_kv_cas(text, bigint, text) IS
+'Sets a key if its revision of the last change is the expected one (0: if it does not exist).  Returns the new revision, or null when it was not.  Not undone by ROLLBACK.  SQLSTATE: like pgraft_kv_put(); 22023 for a negative revision, too.';
+
+CREATE FUNCTION pgraft_kv_delete(key text)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_delete'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_kv_delete(text) IS
+'Deletes a key; false when there was none.  Not undone by ROLLBACK.  SQLSTATE: like pgraft_kv_put().';
+
+CREATE FUNCTION pgraft_kv_delete_prefix(prefix text)
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_delete_prefix'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_kv_delete_prefix(text) IS
+'Deletes the keys that begin with prefix and returns how many there were.  Not undone by ROLLBACK.  SQLSTATE: like pgraft_kv_put().';
+
+CREATE FUNCTION pgraft_kv_reset()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_reset'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_kv_reset() IS
+'Deletes all keys and returns how many there were; revisions go on.  Not undone by ROLLBACK.  SQLSTATE: like pgraft_kv_put().';
+
+-- ----------------------------------------------------------------
+-- Key-value store: reads
+-- ----------------------------------------------------------------
+CREATE FUNCTION pgraft_kv_get(key text, consistency text DEFAULT 'linearizable')
+RETURNS text
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_get'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION pgraft_kv_get(text, text) IS
+'Value of a key, null when there is none.  consistency "linearizable" asks the leader first and sees everything that was committed before; "local" takes what this member has.  SQLSTATE 22004: null argument; 22023: empty key or unrecognized consistency; 54000: key longer than 1024 bytes; 22P05: no equivalent in the database''s encoding; 55000: not a member of a cluster; 57P03: no leader, or the store is not loaded yet.';
+
+CREATE FUNCTION pgraft_kv_entry(
+	key text,
+	consistency text DEFAULT 'linearizable',
+	OUT value text,
+	OUT create_revision bigint,
+	OUT mod_revision bigint,
+	OUT version bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_entry'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED ROWS 1;
+COMMENT ON FUNCTION pgraft_kv_entry(text, text) IS
+'Value and revisions of a key: one row, or none; version counts the puts since its creation.  SQLSTATE: like pgraft_kv_get().';
+
+CREATE FUNCTION pgraft_kv_exists(key text, consistency text DEFAULT 'linearizable')
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_exists'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION pgraft_kv_exists(text, text) IS
+'Whether a key exists.  SQLSTATE: like pgraft_kv_get().';
+
+CREATE FUNCTION pgraft_kv_list_keys(prefix text DEFAULT '', "limit" bigint DEFAULT NULL,
+	consistency text DEFAULT 'linearizable')
+RETURNS SETOF text
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_list_keys'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION pgraft_kv_list_keys(text, bigint, text) IS
+'Keys that begin with prefix, in the order of their bytes.  Under writes that overwrite or delete keys all the time the result may mix neighbouring revisions.  SQLSTATE: like pgraft_kv_get(); 22023 for a negative limit, too.';
+
+CREATE FUNCTION pgraft_kv_list(
+	prefix text DEFAULT '',
+	"limit" bigint DEFAULT NULL,
+	consistency text DEFAULT 'linearizable',
+	OUT key text,
+	OUT value text,
+	OUT create_revision bigint,
+	OUT mod_revision bigint,
+	OUT version bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_list'
+LANGUAGE C VOLATILE PARALLEL RESTRICTED;
+COMMENT ON FUNCTION pgraft_kv_list(text, bigint, text) IS
+'Keys that begin with prefix with values and revisions, in the order of their bytes.  Under writes that overwrite or delete keys all the time the result may mix neighbouring revisions.  SQLSTATE: like pgraft_kv_get(); 22023 for a negative limit, too.';
+
+CREATE FUNCTION pgraft_kv_get_stats(
+	OUT keys bigint,
+	OUT bytes bigint,
+	OUT revision bigint,
+	OUT puts bigint,
+	OUT deletes bigint,
+	OUT cas_succeeded bigint,
+	OUT cas_failed bigint,
+	OUT duplicates bigint,
+	OUT log_entries bigint,
+	OUT sessions bigint,
+	OUT applied_index bigint,
+	OUT state_hash text,
+	OUT memory_bytes bigint)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pgraft_sql_kv_get_stats'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_kv_get_stats() IS
+'The store of this member in figures.  Members with the same applied_index have the same state_hash.  puts to duplicates count since the worker''s start.  SQLSTATE 55000: not a member of a cluster; 57P03: the store is not loaded yet.';
+
+-- ----------------------------------------------------------------
+-- Statistics
+-- ----------------------------------------------------------------
+CREATE FUNCTION pgraft_stat(
+	OUT node_id integer,
+	OUT name text,
+	OUT cluster_id text,
+	OUT cluster_uid text,
+	OUT worker_pid integer,
+	OUT worker_state text,
+	OUT failure text,
+	OUT role text,
+	OUT state text,
+	OUT term bigint,
+	OUT voted_for bigint,
+	OUT leader_id bigint,
+	OUT leader_since timestamptz,
+	OUT leader_changes bigint,
+	OUT num_nodes integer,
+	OUT num_voters integer,
+	OUT config_index bigint,
+	OUT transfer_target bigint,
+	OUT first_index bigint,
+	OUT last_index bigint,
+	OUT durable_index bigint,
+	OUT commit_index bigint,
+	OUT applied_index bigint,
+	OUT snapshot_index bigint,
+	OUT lease_valid boolean,
+	OUT elections bigint,
+	OUT prevotes bigint,
+	OUT messages_received bigint,
+	OUT messages_ignored bigint,
+	OUT heartbeats_sent bigint,
+	OUT proposals bigint,
+	OUT proposals_committed bigint,
+	OUT proposals_forwarded bigint,
+	OUT proposals_failed bigint,
+	OUT proposal_bytes bigint,
+	OUT proposal_batches bigint,
+	OUT entries_applied bigint,
+	OUT reads_linearizable bigint,
+	OUT snapshots_taken bigint,
+	OUT snapshots_installed bigint,
+	OUT loop_turns bigint,
+	OUT queue_depth bigint,
+	OUT pending_write_bytes bigint,
+	OUT uncommitted_bytes bigint,
+	OUT cached_bytes bigint,
+	OUT fsyncs bigint,
+	OUT fsync_time double precision,
+	OUT started_at timestamptz,
+	OUT stats_reset timestamptz)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pgraft_sql_stat'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pg_stat_pgraft AS
+	SELECT * FROM pgraft_stat();
+COMMENT ON VIEW pg_stat_pgraft IS
+'This member: one row.  Times are in milliseconds; null means unknown.';
+
+CREATE FUNCTION pgraft_stat_members(
+	OUT node_id integer,
+	OUT name text,
+	OUT address text,
+	OUT port integer,
+	OUT role text,
+	OUT target_role text,
+	OUT priority integer,
+	OUT incarnation bigint,
+	OUT is_leader boolean,
+	OUT is_self boolean,
+	OUT state text,
+	OUT match_index bigint,
+	OUT next_index bigint,
+	OUT lag_entries bigint,
+	OUT inflight_messages bigint,
+	OUT inflight_bytes bigint,
+	OUT snapshot_sent_bytes bigint,
+	OUT snapshot_total_bytes bigint,
+	OUT last_contact timestamptz,
+	OUT health text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_stat_members'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pg_stat_pgraft_members AS
+	SELECT * FROM pgraft_stat_members();
+COMMENT ON VIEW pg_stat_pgraft_members IS
+'One row a member.  state to snapshot_total_bytes are known to the leader alone; health is ok, lagging, catching up, unreachable, no leader, or null when this member cannot tell.';
+
+CREATE FUNCTION pgraft_stat_network(
+	OUT node_id integer,
+	OUT name text,
+	OUT address text,
+	OUT port integer,
+	OUT connected boolean,
+	OUT inbound boolean,
+	OUT bytes_sent bigint,
+	OUT bytes_received bigint,
+	OUT messages_sent bigint,
+	OUT messages_received bigint,
+	OUT connects bigint,
+	OUT connect_failures bigint,
+	OUT errors bigint,
+	OUT dropped bigint,
+	OUT queued_bytes bigint,
+	OUT rtt double precision,
+	OUT tls_version text,
+	OUT tls_cipher text,
+	OUT last_error text)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_stat_network'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pg_stat_pgraft_network AS
+	SELECT * FROM pgraft_stat_network();
+COMMENT ON VIEW pg_stat_pgraft_network IS
+'One row a peer.  rtt is the smoothed round trip in milliseconds.';
+
+CREATE FUNCTION pgraft_stat_storage(
+	OUT segments bigint,
+	OUT spare_segments bigint,
+	OUT log_bytes bigint,
+	OUT first_index bigint,
+	OUT last_index bigint,
+	OUT bytes_written bigint,
+	OUT batches bigint,
+	OUT fsyncs bigint,
+	OUT fsync_time double precision,
+	OUT fsync_time_max double precision,
+	OUT fsync_histogram bigint[],
+	OUT fsync_bounds double precision[],
+	OUT snapshots_written bigint,
+	OUT snapshot_index bigint,
+	OUT snapshot_bytes bigint,
+	OUT torn_tails bigint,
+	OUT torn_bytes bigint,
+	OUT recovery_time double precision,
+	OUT recovery_bytes bigint,
+	OUT started_at timestamptz,
+	OUT stats_reset timestamptz)
+RETURNS record
+AS 'MODULE_PATHNAME', 'pgraft_sql_stat_storage'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+
+CREATE VIEW pg_stat_pgraft_storage AS
+	SELECT * FROM pgraft_stat_storage();
+COMMENT ON VIEW pg_stat_pgraft_storage IS
+'The consensus log on disk.  Times are in milliseconds; fsync_histogram[i] counts the flushes that took less than fsync_bounds[i] and not less than the bound before.';
+
+CREATE FUNCTION pgraft_reset_stats()
+RETURNS void
+AS 'MODULE_PATHNAME', 'pgraft_sql_reset_stats'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_reset_stats() IS
+'Makes the counters of this member''s pg_stat_pgraft views begin again.  SQLSTATE 55000: not preloaded.';
+
+-- reads what this member has, so that it never waits for the cluster
+CREATE VIEW pgraft_kv AS
+	SELECT * FROM pgraft_kv_list('', NULL, 'local');
+COMMENT ON VIEW pgraft_kv IS
+'All keys of this member''s store.';
+
+-- ----------------------------------------------------------------
+-- Privileges.  Everybody may ask who leads; the rest is for roles.
+-- ----------------------------------------------------------------
+REVOKE EXECUTE ON FUNCTION
+	pgraft_init(),
+	pgraft_add_node(integer, text, integer, text, text),
+	pgraft_remove_node(integer),
+	pgraft_update_node(integer, text, integer, text),
+	pgraft_promote_learner(integer),
+	pgraft_transfer_leadership(integer),
+	pgraft_step_down(),
+	pgraft_snapshot(),
+	pgraft_reset_stats(),
+	pgraft_kv_reset()
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	pgraft_init(),
+	pgraft_add_node(integer, text, integer, text, text),
+	pgraft_remove_node(integer),
+	pgraft_update_node(integer, text, integer, text),
+	pgraft_promote_learner(integer),
+	pgraft_transfer_leadership(integer),
+	pgraft_step_down(),
+	pgraft_snapshot(),
+	pgraft_reset_stats(),
+	pgraft_kv_reset()
+TO pgraft_admin;
+
+REVOKE EXECUTE ON FUNCTION
+	pgraft_log_append(text),
+	pgraft_log_append(bytea),
+	pgraft_replicate_entry(text),
+	pgraft_replicate_entry(bytea),
+	pgraft_kv_put(text, text),
+	pgraft_kv_cas(text, bigint, text),
+	pgraft_kv_delete(text),
+	pgraft_kv_delete_prefix(text)
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	pgraft_log_append(text),
+	pgraft_log_append(bytea),
+	pgraft_replicate_entry(text),
+	pgraft_replicate_entry(bytea),
+	pgraft_kv_put(text, text),
+	pgraft_kv_cas(text, bigint, text),
+	pgraft_kv_delete(text),
+	pgraft_kv_delete_prefix(text)
+TO pgraft_writer;
+
+REVOKE EXECUTE ON FUNCTION
+	pgraft_log_get_entry(bigint),
+	pgraft_log_entries(bigint, bigint),
+	pgraft_kv_get(text, text),
+	pgraft_kv_entry(text, text),
+	pgraft_kv_exists(text, text),
+	pgraft_kv_list_keys(text, bigint, text),
+	pgraft_kv_list(text, bigint, text)
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	pgraft_log_get_entry(bigint),
+	pgraft_log_entries(bigint, bigint),
+	pgraft_kv_get(text, text),
+	pgraft_kv_entry(text, text),
+	pgraft_kv_exists(text, text),
+	pgraft_kv_list_keys(text, bigint, text),
+	pgraft_kv_list(text, bigint, text)
+TO pgraft_reader;
+GRANT SELECT ON pgraft_kv TO pgraft_reader;
+
+REVOKE EXECUTE ON FUNCTION
+	pgraft_get_nodes(),
+	pgraft_log_get_stats(),
+	pgraft_log_get_replication_status(),
+	pgraft_kv_get_stats(),
+	pgraft_stat(),
+	pgraft_stat_members(),
+	pgraft_stat_network(),
+	pgraft_stat_storage()
+FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	pgraft_get_nodes(),
+	pgraft_log_get_stats(),
+	pgraft_log_get_replication_status(),
+	pgraft_kv_get_stats(),
+	pgraft_stat(),
+	pgraft_stat_members(),
+	pgraft_stat_network(),
+	pgraft_stat_storage()
+TO pgraft_monitor;
+GRANT SELECT ON
+	pg_stat_pgraft,
+	pg_stat_pgraft_members,
+	pg_stat_pgraft_network,
+	pg_stat_pgraft_storage
+TO pgraft_monitor;
