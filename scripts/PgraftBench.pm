@@ -1,0 +1,101 @@
+# PgraftBench.pm
+#
+# What the benchmarks share: where they run, the machine's description, and
+# minimum, median and maximum in one form.
+#
+# PGRAFT_TMPDIR chooses the disk (the default /tmp may be no disk at all).
+
+package PgraftBench;
+
+use strict;
+use warnings FATAL => 'all';
+
+use PgraftArea;
+use PgraftLab;
+use POSIX ();
+
+our $build = $ENV{BUILD} || 'build';
+
+# Runs $work($area) as the unprivileged user and exits with its status.
+sub main
+{
+	my ($work) = @_;
+	my $area = PgraftArea->new(kind => 'bench');
+
+	$| = 1;
+	print_machine($area);
+	$area->stage;
+	$area->bring('scripts', "$build/bench");
+	my $passed = $area->run_unprivileged(sub { $work->($area); return 0; });
+	$area->remove if $passed;
+	print "logs are in $area->{directory}\n" if !$passed;
+	exit($passed ? 0 : 1);
+}
+
+sub program
+{
+	my ($area, $name) = @_;
+	return "$area->{directory}/source/$build/bench/$name";
+}
+
+sub lab
+{
+	my ($area, %options) = @_;
+	my $lab = PgraftLab->new(area => $area, writer => program($area, 'writer'), %options);
+
+	$lab->start;
+	$lab->form;
+	return $lab;
+}
+
+sub print_machine
+{
+	my ($area) = @_;
+	my $cpu = (map { /^model name\s*:\s*(.*)/ ? $1 : () } lines('/proc/cpuinfo'))[0] || 'unknown processor';
+	my $cores = grep { /^processor\s*:/ } lines('/proc/cpuinfo');
+	my ($file_system) = (split /\n/, `df -T '$area->{directory}' 2>/dev/null`)[1] // '';
+	my @df = split ' ', $file_system;
+
+	printf "%s, %d x %s, %s on %s, %s\n\n", POSIX::strftime('%Y-%m-%d', gmtime), $cores, $cpu,
+	  $df[1] // 'unknown file system', $df[0] // 'unknown disk', $area->config('version');
+	warn "this directory is no disk; set PGRAFT_TMPDIR\n" if ($df[1] // '') eq 'tmpfs';
+	return;
+}
+
+sub lines
+{
+	my ($file) = @_;
+
+	open(my $in, '<', $file) or return ();
+	return <$in>;
+}
+
+sub sorted { return sort { $a <=> $b } @_; }
+sub minimum { return (sorted(@_))[0]; }
+sub maximum { return (sorted(@_))[-1]; }
+sub median { my @values = sorted(@_); return $values[ $#values / 2 ]; }
+sub percentile { my ($p, @values) = @_; @values = sorted(@values); return $values[ $#values * $p / 100 ]; }
+
+# "  name   min   median   max unit"
+sub spread
+{
+	my ($name, $format, $unit, @values) = @_;
+
+	if (!@values)
+	{
+		printf "  %-44s nothing measured\n", $name;
+		return;
+	}
+	printf "  %-44s min $format  median $format  max $format %s\n", $name,
+	  minimum(@values), median(@values), maximum(@values), $unit;
+	return;
+}
+
+# "name=value name=value" of our C programs
+sub parse
+{
+	my ($line) = @_;
+	return map { split /=/, $_, 2 } grep { /=/ } split ' ', $line // '';
+}
+
+1;
