@@ -53,7 +53,7 @@ cmp_ok($index, '>', 0, 'log append on a follower returns its index');
 $cluster->wait_converged;
 for my $id (1 .. 3)
 {
-	is( $cluster->query($id, "SELECT convert_from(data, 'UTF8') FROM pgraft_log_get_entry($index)"),
+	is( $cluster->query($id, "SELECT data_text FROM pgraft_log_get_entry($index)"),
 		'an entry', "server $id has the log entry");
 }
 

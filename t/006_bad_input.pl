@@ -75,7 +75,7 @@ for (@failing)
 			$cluster->query(1, 'CREATE EXTENSION IF NOT EXISTS pgraft');
 			eval {
 				$cluster->wait_until("the status explains: $what",
-					sub { $status = $cluster->ask(1, 'SELECT * FROM pgraft_get_worker_state()') // ''; $status =~ $message },
+					sub { $status = $cluster->failure(1); $status =~ $message },
 					15);
 			};
 			my ($ok, $out, $err) = $cluster->try_query(1, 'SELECT pgraft_init()');

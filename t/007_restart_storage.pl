@@ -66,8 +66,8 @@ my $state = '';
 $cluster->wait_until(
 	'the damage is reported',
 	sub {
-		$state = $cluster->ask($damaged, 'SELECT * FROM pgraft_get_worker_state()') // '';
-		return $state =~ /failed/;
+		$state = $cluster->failure($damaged);
+		return $state =~ /^failed/;
 	});
 like($state, qr/\Q$name\E/, 'the status names the damaged file');
 like($state, qr/\b\d{3,}\b/, 'and the offset');
@@ -95,7 +95,7 @@ $node->append_conf('postgresql.conf', "pgraft.data_dir = '$copy'\n");
 $node->start;
 $cluster->wait_until(
 	'the copy is refused',
-	sub { ($cluster->ask($torn, 'SELECT * FROM pgraft_get_worker_state()') // '') =~ /cop(y|ied)/ });
+	sub { $cluster->failure($torn) =~ /cop(y|ied)/ });
 pass('the status says that the directory was copied');
 like(slurp_file($node->logfile, $offset), qr/cop(y|ied).*HINT: /s, 'so does the log, with a hint');
 $cluster->query($leader, "SELECT pgraft_kv_put('after', 'copy')");

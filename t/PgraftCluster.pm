@@ -277,7 +277,7 @@ sub describe
 	{
 		next if $self->{frozen}{$id};
 		diag("server $id: " . ($self->ask($id, 'SELECT * FROM pgraft_get_cluster_status()') // 'no answer'));
-		diag($self->ask($id, 'SELECT * FROM pgraft_get_worker_state()') // '');
+		diag($self->failure($id));
 	}
 	return;
 }
@@ -323,6 +323,13 @@ sub status
 {
 	my ($self, $id, $column) = @_;
 	return $self->query($id, "SELECT $column FROM pg_stat_pgraft");
+}
+
+# "state: what is wrong" of the worker, '' when the server cannot answer
+sub failure
+{
+	my ($self, $id) = @_;
+	return $self->ask($id, q{SELECT worker_state || ': ' || coalesce(failure, '') FROM pg_stat_pgraft}) // '';
 }
 
 # All servers have applied the same index, with the same state hash; returns
@@ -438,7 +445,7 @@ sub check_record
 		$extra = $self->query($id,
 			'SELECT count(*) FROM (VALUES '
 			  . join(',', map { "('$_->{name}')" } @refused)
-			  . ") AS v(k) WHERE pgraft_kv_exists(k)")
+			  . ") AS v(k) WHERE pgraft_kv_exists(k, 'local')")
 		  if @refused;
 		is($extra, 0, "$what: server $id has nothing that was refused");
 	}
@@ -454,7 +461,7 @@ sub count_wrong
 		WHERE pgraft_kv_get(k, 'local') IS DISTINCT FROM val") if $kind eq 'kv';
 	return $self->query($id, "SELECT count(*) FROM (VALUES $values) AS v(data, index)
 		WHERE NOT EXISTS (SELECT FROM pgraft_log_get_entry(v.index::bigint) AS e
-			WHERE convert_from(e.data, 'UTF8') = v.data)");
+			WHERE e.data_text = v.data)");
 }
 
 # Servers and writers that a dying test leaves behind.
