@@ -91,7 +91,7 @@ test: deps
 	@$(MAKE) --no-print-directory PG_CONFIG="$(PG_CONFIG)" test-run
 
 demo: deps
-	@$(MAKE) --no-print-directory PG_CONFIG="$(PG_CONFIG)" demo-run
+	@$(MAKE) --no-print-directory -s -j$$(nproc) PG_CONFIG="$(PG_CONFIG)" demo-run
 
 lint:
 	@PG_CONFIG="$(PG_CONFIG)" scripts/install-deps lint
@@ -219,8 +219,8 @@ tap: all $(WRITER)
 	@$(RUN_TESTS) tap
 
 test-run:
-	@$(MAKE) --no-print-directory -j$$(nproc) build-tests
-	@$(RUN_TESTS) unit sim regress tap
+	@$(MAKE) --no-print-directory -s -j$$(nproc) build-tests
+	@$(RUN_TESTS) --fresh 20 unit sim regress tap
 
 demo-run: all $(WRITER)
 	@PG_CONFIG="$(PG_CONFIG)" scripts/demo
