@@ -9,9 +9,9 @@
  *	  pgraft_storage_execute(), which one flush thread may run for jobs in the
  *	  order in which they were prepared.  execute() touches only the job, the
  *	  storage's write-side fields and files, and calls no PostgreSQL code.
- *	- A job is prepared on the loop (bytes encoded, CRC chained, position
- *	  chosen), executed (written, fdatasync'ed), completed on the loop (index
- *	  and statistics updated, job freed).
+ *	- A job is prepared on the loop (bytes encoded, batch number chosen),
+ *	  executed (CRC chained, position chosen, written, fdatasync'ed), completed
+ *	  on the loop (index and statistics updated, job freed).
  *	- Entries may be read back (pgraft_storage_read_entries) once their job is
  *	  completed; before that the engine has them in its cache.
  *
@@ -185,6 +185,14 @@ extern PgraftErrorCode pgraft_storage_execute_many(PgraftStorage *storage,
 												   PgraftJob **jobs, int n_jobs,
 												   PgraftError *error);
 
+/*
+ * Flush thread, when it has nothing else to do: makes spare segments ahead, so
+ * that no job has to wait for one.  A full disk is no error here; any other
+ * failure is final as with execute.  Calling it is optional.
+ */
+extern PgraftErrorCode pgraft_storage_make_ready(PgraftStorage *storage,
+												 PgraftError *error);
+
 /* Loop: takes note of the result and frees the job. */
 extern void pgraft_storage_complete(PgraftStorage *storage, PgraftJob *job);
 extern raft_u64 pgraft_job_epoch(const PgraftJob *job);
@@ -284,14 +292,21 @@ typedef struct PgraftLogRecord
 {
 	const char *file;			/* base name */
 	raft_u64	offset;			/* of the batch in that file */
-	const char *kind;			/* "entry", "hard_state", "truncate", ... */
+	raft_u64	batch;			/* its number */
+	const char *kind;			/* "entry", "hard_state", "truncate",
+								 * "log_start", "snapshot", "install_snapshot"
+								 * (the log begins anew after it) */
 	struct raft_entry entry;	/* kind "entry" */
 	struct raft_hard_state hard_state;
-	raft_index	index;			/* truncate, log_start */
-	raft_term	term;
+	raft_index	index;			/* truncate, log_start, snapshots */
+	raft_term	term;			/* log_start, snapshots */
 } PgraftLogRecord;
 
-/* Read-only, takes no lock, changes nothing; visits every valid record. */
+/*
+ * Read-only, takes no lock, changes nothing; visits every valid record up to
+ * the end or the damage, obsolete ones included.  visit may be NULL.  Does not
+ * mind a clone.  Checks the snapshot that the log relies on, too.
+ */
 extern PgraftErrorCode pgraft_log_scan(PgraftIo *io, const char *directory,
 									   int (*visit) (void *arg, const PgraftLogRecord *record),
 									   void *arg, PgraftStorageStats *summary,
