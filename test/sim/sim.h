@@ -12,6 +12,7 @@
  *		sim_run.c		one run: settings drawn from the seed, event loop, end
  *		sim_core.c		random numbers, event queue, trace, statistics
  *		sim_disk.c		a disk that loses, tears, fills up, fails and dies
+ *		sim_disk_io.c	what the storage code calls of it
  *		sim_net.c		links: delay, loss, duplication, order, partitions
  *		sim_node.c		the host of one member: life, restart, adoption
  *		sim_flush.c		the host's asynchronous writes and snapshots
