@@ -13,6 +13,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use IO::Socket::INET;
+use PgraftWriter;
 use POSIX ();
 use Time::HiRes qw(time usleep);
 
@@ -301,48 +302,15 @@ sub converged
 sub start_writer
 {
 	my ($self, $prefix, $options, @ids) = @_;
-	my $file = "$self->{directory}/writer-$prefix";
-	my $pid = fork();
+	my $writer = PgraftWriter->new(
+		program => $self->{writer},
+		file => "$self->{directory}/writer-$prefix",
+		prefix => $prefix,
+		options => $options,
+		servers => [ map { [ $_, $self->connection($_) ] } @ids ]);
 
-	die "could not fork: $!\n" if !defined $pid;
-	if ($pid == 0)
-	{
-		exec($self->{writer}, '--output', $file, '--prefix', $prefix, @$options,
-			map { $self->connection($_) } @ids)
-		  or POSIX::_exit(127);
-	}
-	my $writer = { pid => $pid, file => $file, ids => [@ids] };
 	push @{ $self->{writers} }, $writer;
 	return $writer;
-}
-
-sub stop_writer
-{
-	my ($self, $writer) = @_;
-
-	kill('TERM', $writer->{pid});
-	waitpid($writer->{pid}, 0);
-	$writer->{pid} = undef;
-	return;
-}
-
-# its record, see bench/writer.c; times in seconds
-sub record
-{
-	my ($self, $writer) = @_;
-	my @record;
-
-	open(my $in, '<', $writer->{file}) or return ();
-	while (my $line = <$in>)
-	{
-		last if $line !~ /\n\z/;
-		my %entry;
-		@entry{qw(outcome kind name value start end server state)} = split ' ', $line;
-		$entry{$_} /= 1e6 for qw(start end);
-		$entry{server} = $writer->{ids}[ $entry{server} ];
-		push @record, \%entry;
-	}
-	return @record;
 }
 
 # how many of the acknowledged keys a server lacks
@@ -365,11 +333,7 @@ sub shut_down
 {
 	my ($self) = @_;
 
-	for my $writer (grep { defined $_->{pid} } @{ $self->{writers} })
-	{
-		kill('KILL', $writer->{pid});
-		waitpid($writer->{pid}, 0);
-	}
+	$_->end('KILL') for @{ $self->{writers} };
 	for my $id ($self->ids)
 	{
 		next if !$self->server($id)->{running};

@@ -39,6 +39,7 @@ for my $round (1 .. $kills)
 
 	# at a random moment of the stream of writes
 	$cluster->wait_writes($writers[ rand @writers ], 1 + int(rand(50)));
+	my %seen = map { $_->{prefix} => $_->count } @writers;
 	my $killed_at = time();
 	$cluster->kill9($leader);
 	my $next = $cluster->wait_leader(not => $leader, seconds => 10);
@@ -46,10 +47,10 @@ for my $round (1 .. $kills)
 	$cluster->wait_until(
 		'a write is acknowledged after the kill',
 		sub {
-			my @after = grep { $_->{start} / 1e6 > $killed_at && $_->{server} != $leader }
-			  map { PgraftCluster::acknowledged($cluster->record($_)) } @writers;
+			my @after = grep { $_->{start} > $killed_at && $_->{server} != $leader }
+			  map { PgraftCluster::acknowledged($_->record($seen{ $_->{prefix} })) } @writers;
 			return 0 if !@after;
-			push @written_ms, (min(map { $_->{end} } @after) / 1e6 - $killed_at) * 1000;
+			push @written_ms, (min(map { $_->{end} } @after) - $killed_at) * 1000;
 			return 1;
 		},
 		10);
@@ -69,7 +70,7 @@ note(sprintf 'first write acknowledged after (ms): min %.0f median %.0f max %.0f
 	min(@written_ms), median(@written_ms), max(@written_ms));
 
 $cluster->wait_writes($writers[0], 20);
-my @record = map { $cluster->stop_writer($_) } @writers;
+my @record = map { $_->stop } @writers;
 note(counts(@record));
 my $state = $cluster->wait_converged;
 pass("same state on all members: $state");
@@ -79,7 +80,7 @@ $cluster->check_record('after the kills', @record);
 @writers = map { $cluster->start_writer("all$_", $_) } 1 .. 3;
 $cluster->wait_writes($_, 20) for @writers;
 $cluster->kill9(1 .. 3);
-@record = (@record, map { $cluster->stop_writer($_) } @writers);
+@record = (@record, map { $_->stop } @writers);
 $cluster->start(shuffle(1 .. 3));
 $cluster->wait_leader;
 $cluster->query(2, "SELECT pgraft_kv_put('after', 'all')");

@@ -43,12 +43,12 @@ for my $round (1 .. 2)
 	is($cluster->query($new, 'SELECT pgraft_is_leader()'), 't', 'the new leader was not disturbed');
 	$cluster->wait_writes($stuck, 5);
 
-	my @stuck = $cluster->stop_writer($stuck);
+	my @stuck = $stuck->stop;
 	my @meanwhile = grep {
-		$_->{start} / 1e6 > $frozen_at && $_->{end} / 1e6 < $thawed_at
+		$_->{start} > $frozen_at && $_->{end} < $thawed_at
 	} PgraftCluster::acknowledged(@stuck);
 	is(scalar @meanwhile, 0, 'the frozen server acknowledged nothing meanwhile');
-	push @record, @stuck, $cluster->stop_writer($free);
+	push @record, @stuck, $free->stop;
 }
 $cluster->wait_converged;
 # in particular what waited at the frozen server when it woke up

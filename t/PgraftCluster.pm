@@ -12,6 +12,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Carp qw(croak);
+use PgraftWriter;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -363,44 +364,22 @@ sub wait_converged
 sub start_writer
 {
 	my ($self, $prefix, @servers) = @_;
-	my $file = PostgreSQL::Test::Utils::tempdir() . "/$prefix";
-	my @options = ref $servers[0] ? @{ shift @servers } : ();
 	@servers = $self->ids if !@servers;
-	my @connections = map {
-		my $node = $self->node($_);
-		"host='" . $node->host . "' port=" . $node->port . " dbname=postgres connect_timeout=2 application_name=writer"
-	} @servers;
 
 	die "PGRAFT_WRITER is not set: run the tests with make\n" if !$ENV{PGRAFT_WRITER};
-	my $pid = fork();
-	die "could not fork: $!\n" if !defined $pid;
-	if ($pid == 0)
-	{
-		exec($ENV{PGRAFT_WRITER}, '--output', $file, '--prefix', $prefix, '--log-every', 5,
-			@options, @connections)
-		  or POSIX::_exit(127);
-	}
-	my $writer = { pid => $pid, file => $file, prefix => $prefix, servers => [@servers] };
+	my $writer = PgraftWriter->new(
+		program => $ENV{PGRAFT_WRITER},
+		file => PostgreSQL::Test::Utils::tempdir() . "/$prefix",
+		prefix => $prefix,
+		options => [ '--log-every', 5 ],
+		servers => [
+			map {
+				my $node = $self->node($_);
+				[ $_, "host='" . $node->host . "' port=" . $node->port . ' dbname=postgres connect_timeout=2' ]
+			} @servers
+		]);
 	push @{ $self->{writers} }, $writer;
 	return $writer;
-}
-
-# its record so far: a list of hashes, see bench/writer.c
-sub record
-{
-	my ($self, $writer) = @_;
-	my @record;
-
-	open(my $in, '<', $writer->{file}) or return ();
-	while (my $line = <$in>)
-	{
-		last if $line !~ /\n\z/;
-		my %entry;
-		@entry{qw(outcome kind name value start end server state)} = split ' ', $line;
-		$entry{server} = $writer->{servers}[ $entry{server} ];
-		push @record, \%entry;
-	}
-	return @record;
 }
 
 sub acknowledged { my (@record) = @_; return grep { $_->{outcome} eq 'ack' } @record; }
@@ -409,22 +388,11 @@ sub acknowledged { my (@record) = @_; return grep { $_->{outcome} eq 'ack' } @re
 sub wait_writes
 {
 	my ($self, $writer, $n) = @_;
-	my $before = acknowledged($self->record($writer));
+	my $goal = $writer->acknowledged + $n;
 
 	$self->wait_until("$n more writes of $writer->{prefix} are acknowledged",
-		sub { return acknowledged($self->record($writer)) >= $before + $n });
+		sub { return $writer->acknowledged >= $goal });
 	return;
-}
-
-# ends it and returns its record
-sub stop_writer
-{
-	my ($self, $writer) = @_;
-
-	kill('TERM', $writer->{pid});
-	waitpid($writer->{pid}, 0);
-	$writer->{pid} = undef;
-	return $self->record($writer);
 }
 
 # Every acknowledged key and log entry is on every member; refused ones on none.
@@ -469,11 +437,7 @@ sub DESTROY
 {
 	my ($self) = @_;
 
-	for my $pid (grep { defined } map { $_->{pid} } @{ $self->{writers} })
-	{
-		kill('KILL', $pid);
-		waitpid($pid, 0);
-	}
+	$_->end('KILL') for @{ $self->{writers} };
 	kill('CONT', @$_) for values %{ $self->{frozen} || {} };
 	return;
 }
