@@ -1,0 +1,833 @@
+/*-------------------------------------------------------------------------
+ *
+ * raft.c
+ *	  The engine's life, its clock, and the dispatch of messages.
+ *
+ * Nothing decides here; each event goes to the room of its concern.  What is
+ * decided here is only which messages are looked at: addressed to this very
+ * membership, not from an older incarnation, and what a term higher or lower
+ * than ours means (diss. fig. 3.1, "rules for servers").
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+static int allocate_all(struct raft *raft);
+static int check_params(const struct raft_params *params);
+static int restore_config(struct raft *raft, const struct raft_entry *entry);
+static int check_message(struct raft *raft, const struct raft_message *message);
+static int from_ended_membership(struct raft *raft, const struct raft_message *message);
+static int handle_higher_term(struct raft *raft, const struct raft_message *message);
+static int handle_lower_term(struct raft *raft, const struct raft_message *message);
+static int dispatch(struct raft *raft, const struct raft_message *message);
+static int is_leader_message(int type);
+
+/* ----------------------------------------------------------------
+ * Small services
+ * ----------------------------------------------------------------
+ */
+
+void
+raft_assertion_failed(const struct raft *raft, const char *condition,
+					  const char *file, int line)
+{
+	if (raft->callbacks.assertion_failed != NULL)
+		raft->callbacks.assertion_failed(raft->callbacks.context, condition, file, line);
+	abort();
+}
+
+/* splitmix64: small, and equal everywhere. */
+raft_u64
+raft_random(struct raft *raft, raft_u64 below)
+{
+	raft_u64	z;
+
+	raft->random_state += 0x9E3779B97F4A7C15UL;
+	z = raft->random_state;
+	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9UL;
+	z = (z ^ (z >> 27)) * 0x94D049BB133111EBUL;
+	z = z ^ (z >> 31);
+	return below == 0 ? 0 : z % below;
+}
+
+static char *
+put_number(char *p, raft_u64 value)
+{
+	char		digits[24];
+	int			n = 0;
+
+	do
+	{
+		digits[n++] = (char) ('0' + (int) (value % 10));
+		value /= 10;
+	} while (value > 0);
+	while (n > 0)
+		*p++ = digits[--n];
+	return p;
+}
+
+/* "<event> <a> <b>"; event is a short literal. */
+void
+raft_trace(struct raft *raft, const char *event, raft_u64 a, raft_u64 b)
+{
+	char		line[160];
+	char	   *p = line;
+	size_t		length = strlen(event);
+
+	if (raft->callbacks.trace == NULL)
+		return;
+	if (length > 100)
+		length = 100;
+	memcpy(p, event, length);
+	p += length;
+	*p++ = ' ';
+	p = put_number(p, a);
+	*p++ = ' ';
+	p = put_number(p, b);
+	*p = '\0';
+	raft->callbacks.trace(raft->callbacks.context, line);
+}
+
+struct raft_peer *
+raft_find_peer(struct raft *raft, raft_id id)
+{
+	int			position = raft_config_position(&raft->config, id);
+
+	return position < 0 ? NULL : &raft->peers[position];
+}
+
+const struct raft_member *
+raft_self(const struct raft *raft)
+{
+	const struct raft_member *member = raft_config_find(&raft->config, raft->params.id);
+
+	if (member != NULL && member->incarnation != raft->params.incarnation)
+		return NULL;
+	return member;
+}
+
+int
+raft_may_campaign(const struct raft *raft)
+{
+	return !raft->removed && raft_self(raft) != NULL &&
+		raft_config_is_voter(&raft->config, raft->params.id);
+}
+
+struct raft_message *
+raft_queue(struct raft *raft, struct raft_message_queue *queue, int type,
+		   raft_id to, raft_u64 to_incarnation)
+{
+	static struct raft_message lost;	/* written, never read */
+	struct raft_message *message = &lost;
+
+	if (raft_queue_reserve(raft, queue) == RAFT_OK)
+		message = &queue->messages[queue->count++];
+	memset(message, 0, sizeof(*message));
+	message->type = type;
+	message->from = raft->params.id;
+	message->from_incarnation = raft->params.incarnation;
+	message->to = to;
+	message->to_incarnation = to_incarnation;
+	message->term = raft->term;
+	return message;
+}
+
+struct raft_message *
+raft_answer(struct raft *raft, const struct raft_message *request, int type)
+{
+	return raft_queue(raft, &raft->after_queue, type, request->from,
+					  request->from_incarnation);
+}
+
+/* ----------------------------------------------------------------
+ * Life
+ * ----------------------------------------------------------------
+ */
+
+void
+raft_params_default(struct raft_params *params)
+{
+	raft_id		id = params->id;
+	raft_u64	incarnation = params->incarnation;
+	raft_u64	seed = params->seed;
+
+	memset(params, 0, sizeof(*params));
+	params->id = id;
+	params->incarnation = incarnation;
+	params->seed = seed;
+	params->election_timeout_ms = 1000;
+	params->heartbeat_interval_ms = 100;
+	params->fast_detection = 1;
+	params->lease_reads = 0;
+	params->drift_bound_ppm = 10000;
+	params->max_entry_bytes = 1024 * 1024;
+	params->max_message_bytes = 256 * 1024;
+	params->max_message_entries = 512;
+	params->max_inflight_messages = 64;
+	params->max_inflight_bytes = 4 * 1024 * 1024;
+	params->max_uncommitted_bytes = 2 * 1024 * 1024;
+	params->cache_bytes = 4 * 1024 * 1024;
+	params->max_apply_bytes = 1024 * 1024;
+	params->snapshot_chunk_bytes = 256 * 1024;
+	params->snapshot_bytes_per_second = 0;
+}
+
+static int
+check_params(const struct raft_params *params)
+{
+	if (params->id == 0 || params->incarnation == 0)
+		return RAFT_E_INVALID;
+	if (params->heartbeat_interval_ms == 0 ||
+		params->heartbeat_interval_ms * 3 > params->election_timeout_ms)
+		return RAFT_E_INVALID;
+	if (params->max_entry_bytes == 0 || params->cache_bytes < 2 * params->max_entry_bytes)
+		return RAFT_E_INVALID;
+	if (params->max_message_entries == 0 ||
+		params->max_message_entries > RAFT_SEND_ENTRIES ||
+		params->max_inflight_messages == 0 || params->snapshot_chunk_bytes == 0)
+		return RAFT_E_INVALID;
+	if (params->lease_reads && params->fast_detection)
+		return RAFT_E_INVALID;
+	return RAFT_OK;
+}
+
+int
+raft_create(struct raft **result, const struct raft_params *params,
+			const struct raft_allocator *allocator,
+			const struct raft_callbacks *callbacks)
+{
+	struct raft *raft;
+	int			error = check_params(params);
+
+	*result = NULL;
+	if (error != RAFT_OK)
+		return error;
+	raft = allocator->allocate(allocator->context, sizeof(struct raft));
+	if (raft == NULL)
+		return RAFT_E_NOMEM;
+	memset(raft, 0, sizeof(*raft));
+	raft->params = *params;
+	raft->allocator = *allocator;
+	raft->callbacks = *callbacks;
+	raft->random_state = params->seed;
+	raft->next_epoch = 1;
+	error = allocate_all(raft);
+	if (error != RAFT_OK)
+	{
+		raft_destroy(raft);
+		return error;
+	}
+	*result = raft;
+	return RAFT_OK;
+}
+
+static void *
+allocate(struct raft *raft, size_t size)
+{
+	return raft->allocator.allocate(raft->allocator.context, size);
+}
+
+static int
+allocate_all(struct raft *raft)
+{
+	int			error;
+	int			i;
+
+	error = raft_log_init(&raft->log, &raft->allocator, &raft->callbacks,
+						  raft->params.cache_bytes);
+	if (error != RAFT_OK)
+		return error;
+	raft->inflight_block = allocate(raft, RAFT_MAX_MEMBERS *
+									raft->params.max_inflight_messages *
+									sizeof(struct raft_inflight));
+	raft->reads = allocate(raft, RAFT_MAX_PENDING_READS * sizeof(struct raft_pending_read));
+	raft->read_results = allocate(raft, RAFT_MAX_PENDING_READS *
+								  sizeof(struct raft_read_result));
+	raft->send_entries = allocate(raft, RAFT_SEND_ENTRIES * sizeof(struct raft_entry));
+	raft->write_entries = allocate(raft, raft->log.n_slots * sizeof(struct raft_entry));
+	raft->apply_entries = allocate(raft, RAFT_APPLY_ENTRIES * sizeof(struct raft_entry));
+	raft->epochs_size = 64;
+	raft->epochs = allocate(raft, raft->epochs_size * sizeof(struct raft_epoch));
+	if (raft->inflight_block == NULL || raft->reads == NULL || raft->read_results == NULL ||
+		raft->send_entries == NULL || raft->write_entries == NULL ||
+		raft->apply_entries == NULL || raft->epochs == NULL)
+		return RAFT_E_NOMEM;
+	for (i = 0; i < RAFT_MAX_MEMBERS; i++)
+		raft->peers[i].inflight =
+			raft->inflight_block + (size_t) i * raft->params.max_inflight_messages;
+	return RAFT_OK;
+}
+
+void
+raft_destroy(struct raft *raft)
+{
+	void	   *blocks[13];
+	struct raft_allocator allocator;
+	int			n = 0;
+	int			i;
+
+	if (raft == NULL)
+		return;
+	allocator = raft->allocator;
+	raft_log_free(&raft->log);
+	blocks[n++] = raft->inflight_block;
+	blocks[n++] = raft->reads;
+	blocks[n++] = raft->read_results;
+	blocks[n++] = raft->send_entries;
+	blocks[n++] = raft->write_entries;
+	blocks[n++] = raft->apply_entries;
+	blocks[n++] = raft->epochs;
+	blocks[n++] = raft->now_queue.messages;
+	blocks[n++] = raft->after_queue.messages;
+	blocks[n++] = raft->out.messages;
+	blocks[n++] = raft->out_after.messages;
+	blocks[n++] = raft->send_arena;
+	blocks[n++] = raft->apply_arena;
+	for (i = 0; i < n; i++)
+		allocator.release(allocator.context, blocks[i]);
+	allocator.release(allocator.context, raft->chunk_buffer);
+	allocator.release(allocator.context, raft);
+}
+
+int
+raft_restore_hard_state(struct raft *raft, const struct raft_hard_state *state)
+{
+	/* a log never goes back */
+	if (state->term < raft->term)
+		return RAFT_E_CORRUPT;
+	raft->term = state->term;
+	raft->vote = state->vote;
+	if (state->commit > raft->commit)
+		raft->commit = state->commit;
+	return RAFT_OK;
+}
+
+int
+raft_restore_snapshot(struct raft *raft, const struct raft_snapshot_meta *meta)
+{
+	if (meta->index == 0)
+		return RAFT_E_CORRUPT;
+	raft->snapshot = *meta;
+	raft->applied = meta->index;
+	raft->applied_config = meta->config;
+	raft->config = meta->config;
+	raft->has_previous = 0;
+	if (raft->commit < meta->index)
+		raft->commit = meta->index;
+	return RAFT_OK;
+}
+
+int
+raft_restore_log_start(struct raft *raft, raft_index index, raft_term term)
+{
+	raft_log_reset(&raft->log, index, term);
+	return RAFT_OK;
+}
+
+int
+raft_restore_entry(struct raft *raft, const struct raft_entry *entry)
+{
+	struct raft_log *log = &raft->log;
+
+	if (entry->index <= log->base_index || entry->index > log->last + 1)
+		return RAFT_E_CORRUPT;
+	if (entry->index <= log->last)
+	{
+		raft_revert_config(raft, entry->index);
+		raft_log_truncate(log, entry->index);
+	}
+	if (entry->term < raft_log_last_term(log))
+		return RAFT_E_CORRUPT;
+	if (entry->type == RAFT_ENTRY_CONFIG && entry->index > raft->snapshot.index)
+	{
+		int			error = restore_config(raft, entry);
+
+		if (error != RAFT_OK)
+			return error;
+	}
+	return raft_log_restore(log, entry->index, entry->term);
+}
+
+static int
+restore_config(struct raft *raft, const struct raft_entry *entry)
+{
+	struct raft_config config;
+
+	if (raft_config_decode(&config, entry->data, entry->length) != RAFT_OK)
+		return RAFT_E_CORRUPT;
+	config.index = entry->index;
+	raft->previous = raft->config;
+	raft->has_previous = 1;
+	raft->config = config;
+	return RAFT_OK;
+}
+
+int
+raft_start(struct raft *raft, raft_time now)
+{
+	raft_term	term;
+
+	raft->now = now;
+	if (raft->log.last < raft->snapshot.index)
+		raft_log_reset(&raft->log, raft->snapshot.index, raft->snapshot.term);
+	if (raft->log.base_index > raft->snapshot.index)
+		return RAFT_E_CORRUPT;
+	if (raft->snapshot.index > 0 &&
+		(raft_log_term(&raft->log, raft->snapshot.index, &term) != RAFT_OK ||
+		 term != raft->snapshot.term))
+		return RAFT_E_CORRUPT;
+	if (raft_log_last_term(&raft->log) > raft->term)
+		return RAFT_E_CORRUPT;
+
+	/* the hint may be ahead of what the last crash left in the log */
+	if (raft->commit > raft->log.last)
+		raft->commit = raft->log.last;
+	raft->apply_handed = raft->applied;
+	raft->written = raft->log.last;
+	raft->durable = raft->log.last;
+	raft->log.evictable = raft->applied;
+	raft_install_config(raft, &raft->config);
+	raft->state = RAFT_FOLLOWER;
+	raft_reset_election_deadline(raft);
+
+	/* nobody else to hear from */
+	if (raft_config_count_voters(&raft->config) == 1 && raft_may_campaign(raft))
+		raft->election_deadline = now;
+	raft->notices = RAFT_NOTICE_STATE | RAFT_NOTICE_CONFIG;
+	raft->started = 1;
+	return RAFT_OK;
+}
+
+int
+raft_bootstrap_entry(const struct raft_member *first_voter, struct raft_entry *entry,
+					 unsigned char *payload)
+{
+	struct raft_config config;
+
+	memset(&config, 0, sizeof(config));
+	config.index = 1;
+	config.n_members = 1;
+	config.members[0] = *first_voter;
+	config.members[0].incarnation = 1;
+	config.members[0].role = RAFT_VOTER;
+	config.members[0].old_role = RAFT_ROLE_NONE;
+	config.members[0].target_role = RAFT_VOTER;
+	memset(entry, 0, sizeof(*entry));
+	entry->index = 1;
+	entry->term = 1;
+	entry->type = RAFT_ENTRY_CONFIG;
+	entry->length = raft_config_encode(&config, payload, RAFT_CONFIG_MAX_BYTES);
+	entry->data = payload;
+	return entry->length > 0 ? RAFT_OK : RAFT_E_INVALID;
+}
+
+/* ----------------------------------------------------------------
+ * Time
+ * ----------------------------------------------------------------
+ */
+
+void
+raft_tick(struct raft *raft, raft_time now)
+{
+	/* a clock that steps back is a host's bug; time stands still for us then */
+	if (now > raft->now)
+		raft->now = now;
+	if (raft->state == RAFT_LEADER)
+	{
+		raft_leader_tick(raft);
+		return;
+	}
+	if (raft->now < raft->election_deadline)
+		return;
+	if (raft_may_campaign(raft))
+		raft_start_prevote(raft);
+	else
+	{
+		raft_reset_election_deadline(raft);
+		if (raft->leader != 0 &&
+			raft->now - raft->leader_contact >= raft->params.election_timeout_ms)
+		{
+			raft->leader = 0;
+			raft->notices |= RAFT_NOTICE_LEADER;
+		}
+	}
+}
+
+raft_time
+raft_next_deadline(const struct raft *raft)
+{
+	raft_time	deadline = raft->now + RAFT_NEVER;
+	raft_time	snapshot;
+
+	if (raft->state != RAFT_LEADER)
+		return raft->election_deadline < deadline ? raft->election_deadline : deadline;
+	if (raft->heartbeat_due < deadline)
+		deadline = raft->heartbeat_due;
+	if (raft->transfer_target != 0 && raft->transfer_deadline < deadline)
+		deadline = raft->transfer_deadline;
+	snapshot = raft_snapshot_deadline(raft);
+	return snapshot < deadline ? snapshot : deadline;
+}
+
+/* ----------------------------------------------------------------
+ * Messages
+ * ----------------------------------------------------------------
+ */
+
+static int
+is_leader_message(int type)
+{
+	return type == RAFT_MSG_APPEND || type == RAFT_MSG_HEARTBEAT ||
+		type == RAFT_MSG_SNAPSHOT;
+}
+
+int
+raft_receive(struct raft *raft, const struct raft_message *message)
+{
+	int			error;
+
+	raft->messages_received++;
+	error = check_message(raft, message);
+	if (error == RAFT_OK && message->term > raft->term)
+		error = handle_higher_term(raft, message);
+	else if (error == RAFT_OK && message->term < raft->term)
+		error = handle_lower_term(raft, message);
+	else if (error == RAFT_OK)
+		error = dispatch(raft, message);
+	if (error != RAFT_OK)
+		raft->messages_ignored++;
+	return error;
+}
+
+/*
+ * Is it for us and from somebody whose word counts?  A sender that we do not
+ * know is listened to: our configuration may be old.
+ */
+static int
+check_message(struct raft *raft, const struct raft_message *message)
+{
+	const struct raft_member *sender;
+
+	if (!raft->started || message->type < 1 || message->type > RAFT_MSG_MAX)
+		return RAFT_E_INVALID;
+	if (message->to != raft->params.id || message->from == raft->params.id ||
+		message->from == 0 || message->to_incarnation != raft->params.incarnation)
+		return RAFT_E_INVALID;
+	if (message->type == RAFT_MSG_REMOVED)
+	{
+		raft_handle_removed(raft, message);
+		return RAFT_E_UNKNOWN_MEMBER;	/* nothing more to do with it */
+	}
+	sender = raft_config_find(&raft->config, message->from);
+	if (sender != NULL && message->from_incarnation < sender->incarnation)
+		return RAFT_E_UNKNOWN_MEMBER;
+	if (sender == NULL && from_ended_membership(raft, message))
+		return RAFT_E_UNKNOWN_MEMBER;
+	return RAFT_OK;
+}
+
+/*
+ * Its membership had begun before our committed configuration, which does not
+ * have it: it is over.  The leader tells it so, when it asks for votes.
+ */
+static int
+from_ended_membership(struct raft *raft, const struct raft_message *message)
+{
+	if (raft->config.index == 0 || raft->config.index > raft->commit ||
+		message->from_incarnation > raft->config.index)
+		return 0;
+	if (raft->state == RAFT_LEADER && raft->commit >= raft->term_start &&
+		(message->type == RAFT_MSG_PREVOTE || message->type == RAFT_MSG_VOTE))
+		raft_queue(raft, &raft->now_queue, RAFT_MSG_REMOVED, message->from,
+				   message->from_incarnation)->index = raft->config.index;
+
+	/* an old leader that does not know yet may still bring us the log */
+	return !is_leader_message(message->type);
+}
+
+static int
+handle_higher_term(struct raft *raft, const struct raft_message *message)
+{
+	switch (message->type)
+	{
+		case RAFT_MSG_PREVOTE:
+			break;				/* only asks; its term is not in force anywhere */
+		case RAFT_MSG_PREVOTE_REPLY:
+			if (!message->reject)
+				break;			/* the term that we asked for */
+			raft_become_follower(raft, message->term, 0);
+			return RAFT_OK;
+		case RAFT_MSG_VOTE:
+			if (raft_must_refuse_vote(raft, message))
+			{
+				/* a member that cannot hear the leader must not unseat it */
+				raft_answer(raft, message, RAFT_MSG_VOTE_REPLY)->reject = 1;
+				return RAFT_OK;
+			}
+			raft_become_follower(raft, message->term, 0);
+			break;
+		default:
+			raft_become_follower(raft, message->term,
+								 is_leader_message(message->type) ? message->from : 0);
+			break;
+	}
+	return dispatch(raft, message);
+}
+
+static int
+handle_lower_term(struct raft *raft, const struct raft_message *message)
+{
+	struct raft_message *answer;
+
+	switch (message->type)
+	{
+		case RAFT_MSG_APPEND:
+		case RAFT_MSG_HEARTBEAT:
+		case RAFT_MSG_SNAPSHOT:
+
+			/*
+			 * Tells a leader of the past that it is over; without this a
+			 * member with a higher term could never come back under a leader
+			 * that others still follow.
+			 */
+			answer = raft_answer(raft, message, RAFT_MSG_APPEND_REPLY);
+			answer->reject = 1;
+			return RAFT_OK;
+		case RAFT_MSG_PREVOTE:
+			raft_answer(raft, message, RAFT_MSG_PREVOTE_REPLY)->reject = 1;
+			return RAFT_OK;
+		case RAFT_MSG_VOTE:
+			raft_answer(raft, message, RAFT_MSG_VOTE_REPLY)->reject = 1;
+			return RAFT_OK;
+		default:
+			return RAFT_E_INVALID;	/* an answer to something long gone */
+	}
+}
+
+static int
+dispatch(struct raft *raft, const struct raft_message *message)
+{
+	/* two leaders in one term cannot be: it is garbage, or worse */
+	if (is_leader_message(message->type) && raft->state == RAFT_LEADER)
+		return RAFT_E_INVALID;
+	switch (message->type)
+	{
+		case RAFT_MSG_PREVOTE:
+			raft_handle_prevote(raft, message);
+			return RAFT_OK;
+		case RAFT_MSG_VOTE:
+			raft_handle_vote(raft, message);
+			return RAFT_OK;
+		case RAFT_MSG_PREVOTE_REPLY:
+		case RAFT_MSG_VOTE_REPLY:
+			raft_handle_vote_reply(raft, message);
+			return RAFT_OK;
+		case RAFT_MSG_APPEND:
+			return raft_handle_append(raft, message);
+		case RAFT_MSG_APPEND_REPLY:
+			return raft_handle_append_reply(raft, message);
+		case RAFT_MSG_HEARTBEAT:
+			return raft_handle_heartbeat(raft, message);
+		case RAFT_MSG_HEARTBEAT_REPLY:
+			return raft_handle_heartbeat_reply(raft, message);
+		case RAFT_MSG_SNAPSHOT:
+			return raft_handle_snapshot(raft, message);
+		case RAFT_MSG_SNAPSHOT_REPLY:
+			return raft_handle_snapshot_reply(raft, message);
+		case RAFT_MSG_TIMEOUT_NOW:
+			raft_handle_timeout_now(raft, message);
+			return RAFT_OK;
+		default:
+			return RAFT_E_INVALID;
+	}
+}
+
+/* ----------------------------------------------------------------
+ * Proposals and connections
+ * ----------------------------------------------------------------
+ */
+
+int
+raft_propose(struct raft *raft, const struct raft_proposal *batch, size_t n,
+			 raft_index *first_index, raft_term *term)
+{
+	size_t		total = 0;
+	size_t		i;
+
+	if (raft->state != RAFT_LEADER)
+		return RAFT_E_NOT_LEADER;
+	if (raft->transfer_target != 0)
+		return RAFT_E_TRANSFERRING;
+	if (n == 0)
+		return RAFT_E_INVALID;
+	for (i = 0; i < n; i++)
+	{
+		if (batch[i].length > raft->params.max_entry_bytes)
+			return RAFT_E_TOO_LARGE;
+		total += batch[i].length;
+	}
+
+	/* one that is alone may exceed the bound, or it could never pass */
+	if (raft->uncommitted_bytes > 0 &&
+		raft->uncommitted_bytes + total > raft->params.max_uncommitted_bytes)
+		return RAFT_E_BUSY;
+	if (!raft_log_has_room(&raft->log, n, total))
+		return RAFT_E_BUSY;
+	*first_index = raft->log.last + 1;
+	*term = raft->term;
+	for (i = 0; i < n; i++)
+	{
+		int			error = raft_leader_append(raft, RAFT_ENTRY_NORMAL, batch[i].length,
+											   batch[i].data);
+
+		/* room was checked; only the ring's seam can still be in the way */
+		if (error != RAFT_OK)
+		{
+			if (i > 0)
+				raft_forget_undurable(raft, *first_index);
+			return error;
+		}
+	}
+	return RAFT_OK;
+}
+
+void
+raft_peer_lost(struct raft *raft, raft_id id)
+{
+	struct raft_peer *peer = raft_find_peer(raft, id);
+
+	if (peer != NULL)
+	{
+		peer->connected = 0;
+		if (raft->state == RAFT_LEADER && peer->progress == RAFT_PROGRESS_REPLICATE)
+			raft_progress_probe(peer, peer->match + 1);
+	}
+	if (!raft->params.fast_detection || id != raft->leader || raft->state != RAFT_FOLLOWER)
+		return;
+	raft->hint_active = 1;
+	raft->hint_leader = id;
+	raft->hint_until = raft->now + raft->params.election_timeout_ms;
+	if (raft_may_campaign(raft))
+	{
+		const struct raft_member *self = raft_self(raft);
+		raft_time	spread = raft->params.election_timeout_ms / 20 + 1;
+		raft_time	delay = raft_random(raft, spread);
+
+		/* the most wanted leader asks first */
+		delay = delay * (raft_time) (100 - (self->priority > 100 ? 100 : self->priority)) / 100;
+		if (raft->now + delay < raft->election_deadline)
+			raft->election_deadline = raft->now + delay;
+	}
+}
+
+void
+raft_peer_found(struct raft *raft, raft_id id)
+{
+	struct raft_peer *peer = raft_find_peer(raft, id);
+
+	if (peer != NULL)
+	{
+		peer->connected = 1;
+		if (raft->state == RAFT_LEADER)
+		{
+			peer->probe_sent = 0;
+			peer->append_due = 1;
+			peer->chunk_inflight = 0;
+		}
+	}
+	if (raft->hint_active && raft->hint_leader == id)
+	{
+		raft->hint_active = 0;
+		if (raft->state == RAFT_FOLLOWER)
+			raft_reset_election_deadline(raft);
+	}
+}
+
+/* ----------------------------------------------------------------
+ * Looking in
+ * ----------------------------------------------------------------
+ */
+
+void
+raft_status(const struct raft *raft, struct raft_status *status)
+{
+	const struct raft_member *self = raft_self(raft);
+
+	memset(status, 0, sizeof(*status));
+	status->id = raft->params.id;
+	status->incarnation = raft->params.incarnation;
+	status->state = raft->state;
+	status->role = self != NULL ? self->role : RAFT_ROLE_NONE;
+	status->removed = raft->removed;
+	status->term = raft->term;
+	status->vote = raft->vote;
+	status->leader = raft->leader;
+	status->first_index = raft->log.base_index + 1;
+	status->last_index = raft->log.last;
+	status->last_term = raft_log_last_term(&raft->log);
+	status->durable_index = raft->durable;
+	status->commit_index = raft->commit;
+	status->applied_index = raft->applied;
+	status->snapshot_index = raft->snapshot.index;
+	status->snapshot_term = raft->snapshot.term;
+	status->own_term_committed = raft->state == RAFT_LEADER &&
+		raft->commit >= raft->term_start;
+	status->transfer_target = raft->transfer_target;
+	status->lease_until = raft->state == RAFT_LEADER ? raft_lease_until(raft) : 0;
+	status->leader_contact = raft->leader_contact;
+	status->elections_started = raft->elections_started;
+	status->prevotes_started = raft->prevotes_started;
+	status->messages_received = raft->messages_received;
+	status->messages_ignored = raft->messages_ignored;
+	status->heartbeats_sent = raft->heartbeats_sent;
+	status->uncommitted_bytes = raft->uncommitted_bytes;
+	status->cached_bytes = raft->log.bytes_used;
+}
+
+const struct raft_config *
+raft_get_config(const struct raft *raft)
+{
+	return &raft->config;
+}
+
+int
+raft_config_committed(const struct raft *raft)
+{
+	return raft->config.index <= raft->commit;
+}
+
+int
+raft_term_at(const struct raft *raft, raft_index index, raft_term *term)
+{
+	return raft_log_term(&raft->log, index, term);
+}
+
+int
+raft_peer_status(const struct raft *raft, raft_id id, struct raft_peer_status *status)
+{
+	int			position = raft_config_position(&raft->config, id);
+	const struct raft_peer *peer;
+
+	if (raft->state != RAFT_LEADER)
+		return RAFT_E_NOT_LEADER;
+	if (position < 0)
+		return RAFT_E_UNKNOWN_MEMBER;
+	peer = &raft->peers[position];
+	memset(status, 0, sizeof(*status));
+	status->id = id;
+	status->progress = peer->progress;
+	status->match_index = id == raft->params.id ? raft->durable : peer->match;
+	status->next_index = id == raft->params.id ? raft->log.last + 1 : peer->next;
+	status->last_contact = id == raft->params.id ? raft->now : peer->last_contact;
+	status->inflight_messages = peer->inflight_count;
+	status->inflight_bytes = peer->inflight_bytes;
+	status->snapshot_offset = peer->snapshot_offset;
+	status->snapshot_total = peer->snapshot_total;
+	status->connected = peer->connected;
+	return RAFT_OK;
+}
