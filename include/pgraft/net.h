@@ -105,9 +105,11 @@ typedef struct PgraftNetCallbacks
 	void		(*peer_up) (void *context, raft_id peer);
 
 	/*
-	 * The outgoing connection broke or the peer's incoming one did.  refused:
-	 * nobody listens at its address (ECONNREFUSED) or the process closed the
-	 * connection and a redial was refused: its process is gone.
+	 * The outgoing connection broke (refused = 0); peer_up follows when it is
+	 * there again.  refused = 1: nobody listens at its address (ECONNREFUSED),
+	 * whether found by the redial after a break, at once, by dialing for the
+	 * first time, or by a probe after the peer's incoming connection broke: its
+	 * process is gone.  Reported once until it is back.
 	 */
 	void		(*peer_down) (void *context, raft_id peer, int refused);
 
@@ -137,6 +139,9 @@ extern PgraftErrorCode pgraft_net_create(PgraftNet **net, const PgraftNetOptions
 										 const PgraftNetCallbacks *callbacks,
 										 raft_time now, PgraftError *error);
 extern void pgraft_net_destroy(PgraftNet *net);
+
+/* The port of the listener, also when options.listen_port was 0 (any). */
+extern unsigned int pgraft_net_listen_port(PgraftNet *net);
 
 extern int	pgraft_net_fd(PgraftNet *net);
 extern raft_time pgraft_net_next_deadline(PgraftNet *net);
