@@ -364,7 +364,7 @@ RETURNS SETOF text
 AS 'MODULE_PATHNAME', 'pgraft_sql_kv_list_keys'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION pgraft_kv_list_keys(text, bigint, text) IS
-'Keys that begin with prefix, in the order of their bytes.  Under writes that overwrite or delete keys all the time the result may mix neighbouring revisions.  SQLSTATE: like pgraft_kv_get(); 22023 for a negative limit, too.';
+'Keys that begin with prefix, in the order of their bytes.  The result is the state at one revision, except that in a store of more than 100000 keys it may mix neighbouring ones when keys are overwritten or deleted meanwhile.  SQLSTATE: like pgraft_kv_get(); 22023 for a negative limit, too.';
 
 CREATE FUNCTION pgraft_kv_list(
 	prefix text DEFAULT '',
@@ -379,7 +379,7 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgraft_sql_kv_list'
 LANGUAGE C VOLATILE PARALLEL RESTRICTED;
 COMMENT ON FUNCTION pgraft_kv_list(text, bigint, text) IS
-'Keys that begin with prefix with values and revisions, in the order of their bytes.  Under writes that overwrite or delete keys all the time the result may mix neighbouring revisions.  SQLSTATE: like pgraft_kv_get(); 22023 for a negative limit, too.';
+'Keys that begin with prefix with values and revisions, in the order of their bytes.  The result is the state at one revision, except that in a store of more than 100000 keys it may mix neighbouring ones when keys are overwritten or deleted meanwhile.  SQLSTATE: like pgraft_kv_get(); 22023 for a negative limit, too.';
 
 CREATE FUNCTION pgraft_kv_get_stats(
 	OUT keys bigint,
@@ -458,6 +458,9 @@ RETURNS record
 AS 'MODULE_PATHNAME', 'pgraft_sql_stat'
 LANGUAGE C VOLATILE PARALLEL SAFE;
 
+COMMENT ON FUNCTION pgraft_stat() IS
+'What is under the view pg_stat_pgraft.  SQLSTATE 55000: not preloaded.';
+
 CREATE VIEW pg_stat_pgraft AS
 	SELECT * FROM pgraft_stat();
 COMMENT ON VIEW pg_stat_pgraft IS
@@ -488,6 +491,9 @@ RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgraft_sql_stat_members'
 LANGUAGE C VOLATILE PARALLEL SAFE;
 
+COMMENT ON FUNCTION pgraft_stat_members() IS
+'What is under the view pg_stat_pgraft_members.  SQLSTATE 55000: not preloaded.';
+
 CREATE VIEW pg_stat_pgraft_members AS
 	SELECT * FROM pgraft_stat_members();
 COMMENT ON VIEW pg_stat_pgraft_members IS
@@ -516,6 +522,9 @@ CREATE FUNCTION pgraft_stat_network(
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgraft_sql_stat_network'
 LANGUAGE C VOLATILE PARALLEL SAFE;
+
+COMMENT ON FUNCTION pgraft_stat_network() IS
+'What is under the view pg_stat_pgraft_network.  SQLSTATE 55000: not preloaded.';
 
 CREATE VIEW pg_stat_pgraft_network AS
 	SELECT * FROM pgraft_stat_network();
@@ -547,6 +556,9 @@ CREATE FUNCTION pgraft_stat_storage(
 RETURNS record
 AS 'MODULE_PATHNAME', 'pgraft_sql_stat_storage'
 LANGUAGE C VOLATILE PARALLEL SAFE;
+
+COMMENT ON FUNCTION pgraft_stat_storage() IS
+'What is under the view pg_stat_pgraft_storage.  SQLSTATE 55000: not preloaded.';
 
 CREATE VIEW pg_stat_pgraft_storage AS
 	SELECT * FROM pgraft_stat_storage();

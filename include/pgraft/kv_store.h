@@ -27,6 +27,13 @@ typedef struct PgraftKvRecord
 } PgraftKvRecord;
 
 /*
+ * Held while one command is applied and its result published, so that a scan
+ * can have a moment without changes.  Not recursive.
+ */
+extern void pgraft_kv_store_lock(void);
+extern void pgraft_kv_store_unlock(void);
+
+/*
  * Makes key's entry what record says, whether or not there was one.  May raise
  * out of memory; the store is unchanged then.
  */

@@ -23,11 +23,14 @@
  *	- Readers allocate before they lock and look for interrupts after they
  *	  unlock.  (The only thing that can fail under a partition lock is mapping
  *	  a DSM segment for the first time; transaction abort releases the lock.)
+ *	- The gate: the worker holds it while it applies one command and shows the
+ *	  result.  Readers go past it, except a scan that was disturbed too often:
+ *	  one walk over a store of moderate size.  It comes before partition locks.
  *	- The root's counters: the worker alone writes, between two increments of
  *	  the change counter; readers repeat until they see it even and unchanged.
  *
- * A scan is not stopped by writers, nor does it stop them; it tries a few times
- * to be a picture of one revision (see pgraft_kv_scan).
+ * A scan shows the store as it was at one revision (see pgraft_kv_scan for the
+ * one exception).
  *
  * What survives a crash: nothing.  The worker's end by exit(1) leaves the
  * store as it is, whole, until the next worker empties it; a crash of any
@@ -61,8 +64,11 @@
 /* ...unless the block is so small that nothing would be gained. */
 #define SMALL_BLOCK 256
 
-/* Scans that met a change start again this often before they let it be. */
+/* Scans that met a change start again this often... */
 #define SCAN_ATTEMPTS 4
+
+/* ...and then keep the writer out, unless that would take too long. */
+#define GATE_MAX_KEYS 100000
 
 /*
  * probe is set while the key's bytes are in the memory of the process that
@@ -94,6 +100,7 @@ typedef struct KvRoot
 	dshash_table_handle table;
 	pg_atomic_uint64 change_count;	/* odd while stats are being written */
 	pg_atomic_uint32 deleting;	/* from before a deletion until it shows in stats */
+	LWLock		gate;			/* held while a command changes the store */
 	PgraftKvStats stats;
 } KvRoot;
 
@@ -129,7 +136,7 @@ static void forget_item(const KvItem *item);
 static void read_stats(PgraftKvStats *stats);
 static bool begins_with(const KvItem *item, const char *prefix, uint32 prefix_length);
 static ScanOutcome scan_once(ScanBuffer *buffer, const char *prefix, uint32 prefix_length,
-							 bool want_values, uint64 as_of, bool *disturbed);
+							 bool want_values, bool take_newer, bool *disturbed);
 static bool copy_item(ScanBuffer *buffer, const KvItem *item, bool want_values);
 static void grow_buffer(ScanBuffer *buffer, Size bytes, int entries);
 static int	compare_entries(const void *a, const void *b);
@@ -174,6 +181,7 @@ pgraft_kv_shmem_init(void *root_memory, bool found)
 		root->tranche_id = LWLockNewTrancheId();
 		pg_atomic_init_u64(&root->change_count, 0);
 		pg_atomic_init_u32(&root->deleting, 0);
+		LWLockInitialize(&root->gate, root->tranche_id);
 	}
 }
 
@@ -279,6 +287,19 @@ item_bytes(const KvItem *item)
  * Worker side
  * ----------------------------------------------------------------
  */
+
+/* Around the application of a command and the publishing of its result. */
+void
+pgraft_kv_store_lock(void)
+{
+	LWLockAcquire(&root->gate, LW_EXCLUSIVE);
+}
+
+void
+pgraft_kv_store_unlock(void)
+{
+	LWLockRelease(&root->gate);
+}
 
 void
 pgraft_kv_store_set(const PgraftKvRecord *record)
@@ -602,9 +623,9 @@ pgraft_kv_key_exists(const char *key, uint32 key_length)
  * The walk meets writers.  It aims at the state of the revision published when
  * it began: keys created later are left out.  A key of then that was
  * overwritten or deleted before the walk reached it cannot be shown as it was;
- * such a walk is repeated, SCAN_ATTEMPTS times at most.  After that the result
- * is what the last walk saw: each entry was true at some moment of the call,
- * all of them together perhaps at none.
+ * such a walk is repeated.  After SCAN_ATTEMPTS the writer is kept out for one
+ * walk.  A store of more than GATE_MAX_KEYS is not worth that delay: there the
+ * result is what the last walk saw, each entry true at some moment of the call.
  */
 PgraftKvEntry *
 pgraft_kv_scan(const char *prefix, uint32 prefix_length, int64 limit,
@@ -626,24 +647,20 @@ pgraft_kv_scan(const char *prefix, uint32 prefix_length, int64 limit,
 
 	for (;;)
 	{
-		bool		disturbed;
+		bool		last = (attempt >= SCAN_ATTEMPTS);
+		bool		gated = last && stats.keys <= GATE_MAX_KEYS;
+		bool		disturbed = false;
 		ScanOutcome outcome;
 
-		disturbed = (pg_atomic_read_u32(&root->deleting) != 0);
-		pg_read_barrier();
-		read_stats(&stats);
-		outcome = scan_once(&buffer, prefix, prefix_length, want_values,
-							attempt < SCAN_ATTEMPTS ? stats.revision : PG_UINT64_MAX,
-							&disturbed);
+		if (gated)
+			LWLockAcquire(&root->gate, LW_SHARED);
+		outcome = scan_once(&buffer, prefix, prefix_length, want_values, last, &disturbed);
+		if (gated)
+			LWLockRelease(&root->gate);
+
 		if (outcome == SCAN_COMPLETE)
 		{
-			PgraftKvStats after;
-
-			disturbed |= (pg_atomic_read_u32(&root->deleting) != 0);
-			pg_read_barrier();
-			read_stats(&after);
-			disturbed |= (after.deletes != stats.deletes);
-			if (!disturbed || attempt >= SCAN_ATTEMPTS)
+			if (last || !disturbed)
 				break;
 			attempt++;
 		}
@@ -672,16 +689,25 @@ pgraft_kv_scan(const char *prefix, uint32 prefix_length, int64 limit,
 /*
  * One walk over the table.  The lock moves with it from partition to
  * partition; while one is held this allocates nothing and raises nothing, and
- * leaves early when the backend is wanted elsewhere.
+ * leaves early when the backend is wanted elsewhere.  Sets *disturbed when the
+ * result is not the state at the revision where the walk began; with
+ * take_newer, keys made since then are taken, too.
  */
 static ScanOutcome
 scan_once(ScanBuffer *buffer, const char *prefix, uint32 prefix_length,
-		  bool want_values, uint64 as_of, bool *disturbed)
+		  bool want_values, bool take_newer, bool *disturbed)
 {
 	dshash_seq_status scan;
 	KvItem	   *item;
+	PgraftKvStats before;
+	PgraftKvStats after;
+	uint64		as_of;
 	ScanOutcome outcome = SCAN_COMPLETE;
 
+	*disturbed |= (pg_atomic_read_u32(&root->deleting) != 0);
+	pg_read_barrier();
+	read_stats(&before);
+	as_of = take_newer ? PG_UINT64_MAX : before.revision;
 	buffer->used = 0;
 	buffer->n_entries = 0;
 
@@ -695,8 +721,7 @@ scan_once(ScanBuffer *buffer, const char *prefix, uint32 prefix_length,
 		}
 		if (!begins_with(item, prefix, prefix_length) || item->create_revision > as_of)
 			continue;
-		if (item->mod_revision > as_of)
-			*disturbed = true;
+		*disturbed |= (item->mod_revision > as_of);
 		if (!copy_item(buffer, item, want_values))
 		{
 			outcome = SCAN_BUFFER_FULL;
@@ -704,6 +729,11 @@ scan_once(ScanBuffer *buffer, const char *prefix, uint32 prefix_length,
 		}
 	}
 	dshash_seq_term(&scan);
+
+	*disturbed |= (pg_atomic_read_u32(&root->deleting) != 0);
+	pg_read_barrier();
+	read_stats(&after);
+	*disturbed |= (after.deletes != before.deletes);
 	return outcome;
 }
 

@@ -133,6 +133,7 @@ static Loader loader = {.phase = LOAD_FAILED};
 void
 pgraft_state_reset(void)
 {
+	pgraft_kv_store_lock();
 	(void) pgraft_kv_store_delete_prefix("", 0);
 	pgraft_session_reset();
 	applied_index = 0;
@@ -140,6 +141,7 @@ pgraft_state_reset(void)
 	log_count = 0;
 	log_chain = 0;
 	publish();
+	pgraft_kv_store_unlock();
 }
 
 /*
@@ -160,6 +162,7 @@ pgraft_state_apply(const struct raft_entry *entry, PgraftApplyResult *result)
 		return true;
 	}
 
+	pgraft_kv_store_lock();
 	if (entry->type == RAFT_ENTRY_NORMAL)
 	{
 		PG_TRY();
@@ -174,10 +177,12 @@ pgraft_state_apply(const struct raft_entry *entry, PgraftApplyResult *result)
 		PG_END_TRY();
 	}
 
+	/* the error has released it together with all other locks */
 	if (!applied)
 		return false;
 	applied_index = entry->index;
 	publish();
+	pgraft_kv_store_unlock();
 	return true;
 }
 
