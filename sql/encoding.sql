@@ -1,6 +1,7 @@
 -- Keys and values are kept in UTF-8: databases with different encodings agree.
 CREATE DATABASE regress_pgraft_utf8 ENCODING 'UTF8' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C';
 CREATE DATABASE regress_pgraft_latin1 ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C';
+CREATE DATABASE regress_pgraft_ascii ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C';
 
 \c regress_pgraft_latin1
 SET client_encoding = 'LATIN1';
@@ -30,13 +31,16 @@ SELECT data, data_text FROM pgraft_log_get_entry(:euro);
 SELECT octet_length(data) AS utf8, octet_length(data_text) AS latin1
 	FROM pgraft_log_get_entry(:latin);
 
-\c contrib_regression
+\c regress_pgraft_ascii
+CREATE EXTENSION pgraft;
 -- no encoding at all: bytes that are not UTF-8 are refused
 SELECT pgraft_kv_put('bytes', E'\xe9');
 SELECT pgraft_kv_get('price') = convert_from('\xe282ac', 'SQL_ASCII') AS same;
 SELECT pgraft_log_append('\xe9'::bytea) AS bytes \gset
 SELECT data, data_text FROM pgraft_log_get_entry(:bytes);
 
+\c contrib_regression
 DROP DATABASE regress_pgraft_utf8;
 DROP DATABASE regress_pgraft_latin1;
+DROP DATABASE regress_pgraft_ascii;
 SELECT pgraft_kv_delete_prefix('caf'), pgraft_kv_delete('price');
