@@ -16,6 +16,7 @@
  *		sim_net.c		links: delay, loss, duplication, order, partitions
  *		sim_node.c		the host of one member: life, restart, adoption
  *		sim_flush.c		the host's asynchronous writes and snapshots
+ *		sim_storage.c	storage alone: more crashes, and flipped bits
  *		sim_machine.c	the replicated state machine: registers and sessions
  *		sim_client.c	clients: writes with retry, linearizable reads
  *		sim_fault.c		what goes wrong, and the operator who changes members
@@ -79,7 +80,8 @@ typedef struct SimChecker SimChecker;
 	X(peer_lost) X(peer_found) \
 	X(writes) X(writes_acknowledged) X(writes_lost) X(outcomes_unknown) \
 	X(retries) X(duplicates_suppressed) X(busy) X(held) X(too_large) \
-	X(reads) X(reads_answered) X(reads_failed) X(lease_seeds)
+	X(reads) X(reads_answered) X(reads_failed) X(lease_seeds) \
+	X(recoveries) X(bits_flipped) X(flips_refused)
 
 typedef enum SimStatistic
 {
@@ -391,6 +393,8 @@ extern int	sim_run(raft_u64 seed, const SimOptions *options, raft_u64 *totals,
 extern SimDisk *sim_disk_create(SimWorld *world, int slot);
 extern void sim_disk_destroy(SimDisk *disk);
 extern void sim_disk_io(SimDisk *disk, PgraftIo *io);
+extern SimDisk *sim_disk_clone(const SimDisk *from);
+extern void sim_disk_flip(SimDisk *disk, char *text, size_t text_size);
 extern void sim_disk_arm(SimDisk *disk, unsigned int calls, int power_loss);
 extern int	sim_disk_dead(const SimDisk *disk, int *power_loss);
 extern void sim_disk_kill(SimDisk *disk, int power_loss);
@@ -443,6 +447,10 @@ extern int	sim_load_machine(SimWorld *world, SimNode *node);
 extern void sim_snapshot_maybe(SimWorld *world, SimNode *node);
 extern void sim_snapshot_finish(SimWorld *world, SimNode *node);
 
+/* sim_storage.c */
+extern int	sim_storage_run(raft_u64 seed, const SimOptions *options,
+							raft_u64 *totals, raft_u64 *trace_hash);
+
 /* sim_client.c */
 extern void sim_client_event(SimWorld *world, int number);
 extern void sim_client_applied(SimWorld *world, SimNode *node,
@@ -464,6 +472,8 @@ extern void sim_check_created(SimWorld *world, SimNode *node,
 							  const struct raft_hard_state *hard_state,
 							  const struct raft_entry *entries, size_t n_entries);
 extern void sim_check_wiped(SimWorld *world, SimNode *node);
+extern void sim_check_write(SimWorld *world, SimNode *node,
+							const struct raft_update *update);
 extern void sim_check_update(SimWorld *world, SimNode *node,
 							 const struct raft_update *update);
 extern void sim_check_durable(SimWorld *world, SimNode *node);

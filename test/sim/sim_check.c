@@ -399,16 +399,43 @@ check_install(SimWorld *world, SimNode *node, const struct raft_snapshot_meta *m
 					  node->id, meta->index, meta->term);
 }
 
+/*
+ * Takes note of a write: of what the log is from now on in memory, and, until
+ * sim_check_durable(), of what may or may not be on the disk.
+ */
+void
+sim_check_write(SimWorld *world, SimNode *node, const struct raft_update *update)
+{
+	SimRecord  *record = record_of(world, node);
+	SimEffect  *effect = sim_effect_create(update);
+	SimEffect **tail = &record->effects;
+	const char *wrong = sim_effect_apply(&record->memory, effect);
+	size_t		i;
+
+	if (wrong != NULL)
+		sim_violation(world, "writes", "member %u %s", node->id, wrong);
+	for (i = 0; i < update->n_entries && wrong == NULL; i++)
+		sim_check_know(world, node, &record->memory, update->entries[i].index);
+	if (update->epoch == 0)
+	{
+		if (update->n_entries > 0 || update->truncate_from != 0 ||
+			update->install != NULL || update->hard_state_changed)
+			sim_violation(world, "writes", "member %u wants a write without an epoch",
+						  node->id);
+		sim_effect_free(effect);
+		return;
+	}
+	while (*tail != NULL)
+		tail = &(*tail)->next;
+	*tail = effect;
+}
+
 /* Called before anything of the update is done. */
 void
 sim_check_update(SimWorld *world, SimNode *node, const struct raft_update *update)
 {
 	SimRecord  *record = record_of(world, node);
-	SimEffect  *effect = sim_effect_create(update);
-	SimEffect **tail = &record->effects;
 	struct raft_status status;
-	const char *wrong;
-	size_t		i;
 
 	if (update->truncate_from != 0)
 	{
@@ -423,28 +450,11 @@ sim_check_update(SimWorld *world, SimNode *node, const struct raft_update *updat
 	}
 	if (update->install != NULL)
 		check_install(world, node, update->install);
-	wrong = sim_effect_apply(&record->memory, effect);
-	if (wrong != NULL)
-		sim_violation(world, "writes", "member %u %s", node->id, wrong);
-	for (i = 0; i < update->n_entries && wrong == NULL; i++)
-		sim_check_know(world, node, &record->memory, update->entries[i].index);
-
+	sim_check_write(world, node, update);
 	raft_status(node->raft, &status);
 	watch_config(node, record);
 	check_commit(world, node, &status);
 	check_hard_state(world, node, &update->hard_state);
-	if (update->epoch == 0)
-	{
-		if (update->n_entries > 0 || update->truncate_from != 0 ||
-			update->install != NULL || update->hard_state_changed)
-			sim_violation(world, "writes", "member %u wants a write without an epoch",
-						  node->id);
-		sim_effect_free(effect);
-		return;
-	}
-	while (*tail != NULL)
-		tail = &(*tail)->next;
-	*tail = effect;
 }
 
 /* The oldest write in flight is durable. */

@@ -11,8 +11,8 @@
  *
  * What can happen (who calls: sim_node.c, sim_fault.c):
  *	- kill: the process goes, the page cache stays;
- *	- power loss: of each dirty file every sector, independently, is new, old
- *	  or torn in the middle, its size old, new or between; of the unsynced
+ *	- power loss: of each dirty file every sector, independently, is new or
+ *	  old, its size old, new or between; of the unsynced
  *	  name operations a prefix survives;
  *	- either of them at the Nth modifying call from now: that call is cut
  *	  short, then every call fails with EIO until sim_disk_restart();
@@ -281,7 +281,7 @@ lose_file(SimDisk *disk, DiskFile *file)
 		if (!file->dirty[i])
 			continue;
 		if (!sim_chance(world, survival))
-			keep = sim_chance(world, 100) ? sim_below(world, SIM_SECTOR) : 0;
+			keep = 0;
 		memcpy(file->platter + i * SIM_SECTOR, file->cache + i * SIM_SECTOR, keep);
 		if (keep == SIM_SECTOR)
 			kept++;
@@ -391,6 +391,97 @@ sim_disk_destroy(SimDisk *disk)
 {
 	free_files(disk, NULL);
 	free(disk);
+}
+
+/* The file in `disk` that stands at the place of `file` in `from`. */
+static DiskFile *
+counterpart(SimDisk *disk, const SimDisk *from, const DiskFile *file)
+{
+	DiskFile   *mine = disk->files;
+	DiskFile   *theirs = from->files;
+
+	while (theirs != file && theirs != NULL)
+	{
+		mine = mine->next;
+		theirs = theirs->next;
+	}
+	return theirs == NULL ? NULL : mine;
+}
+
+static void
+clone_names(SimDisk *disk, const SimDisk *from, DiskNames *names)
+{
+	int			i;
+
+	for (i = 0; i < names->n; i++)
+	{
+		names->names[i].parent = counterpart(disk, from, names->names[i].parent);
+		names->names[i].file = counterpart(disk, from, names->names[i].file);
+	}
+}
+
+/* A copy to experiment with; nobody has a file open on it. */
+SimDisk *
+sim_disk_clone(const SimDisk *from)
+{
+	SimDisk    *disk = sim_alloc(sizeof(SimDisk));
+	const DiskFile *file;
+	int			i;
+
+	*disk = *from;
+	disk->files = NULL;
+	for (file = from->files; file != NULL; file = file->next)
+	{
+		DiskFile   *copy = sim_disk_new_file(disk, file->directory);
+
+		copy->inode = file->inode;
+		sim_disk_reserve(copy, file->capacity);
+		if (file->capacity > 0)
+		{
+			memcpy(copy->cache, file->cache, file->capacity);
+			memcpy(copy->platter, file->platter, file->capacity);
+			memcpy(copy->dirty, file->dirty, file->capacity / SIM_SECTOR);
+		}
+		copy->size = file->size;
+		copy->platter_size = file->platter_size;
+		copy->dirty_low = file->dirty_low;
+		copy->dirty_high = file->dirty_high;
+	}
+	disk->root = counterpart(disk, from, from->root);
+	clone_names(disk, from, &disk->visible);
+	clone_names(disk, from, &disk->durable);
+	for (i = 0; i < disk->n_changes; i++)
+	{
+		disk->changes[i].parent = counterpart(disk, from, from->changes[i].parent);
+		disk->changes[i].file = counterpart(disk, from, from->changes[i].file);
+	}
+	sim_disk_restart(disk);
+	return disk;
+}
+
+/* Flips one bit of one file; text says where. */
+void
+sim_disk_flip(SimDisk *disk, char *text, size_t text_size)
+{
+	SimWorld   *world = disk->world;
+	DiskName   *name;
+	size_t		position;
+	int			tries;
+
+	for (tries = 0; tries < 100; tries++)
+	{
+		name = &disk->visible.names[sim_below(world, (raft_u64) disk->visible.n)];
+		if (name->file->size == 0)
+			continue;
+		position = sim_below(world, name->file->size);
+		if (sim_chance(world, 700))
+			position = sim_below(world, name->file->size < 4096 ? name->file->size : 4096);
+		name->file->cache[position] ^= (unsigned char) (1 << sim_below(world, 8));
+		snprintf(text, text_size, "bit of byte %lu of %s flipped", (raft_u64) position,
+				 name->name);
+		return;
+	}
+	snprintf(text, text_size, "nothing flipped");
 }
 
 /* The machine will die in the Nth modifying call from now. */

@@ -132,6 +132,17 @@ disk_pread(PgraftIo *io, int fd, void *buffer, size_t n, off_t offset)
 	return (ssize_t) n;
 }
 
+/* A write is cut between sectors only: the disk's one promise. */
+static size_t
+whole_sectors(size_t position, size_t n, size_t cut)
+{
+	size_t		end = (position + cut) / SIM_SECTOR * SIM_SECTOR;
+
+	if (cut == n)
+		return n;
+	return end > position ? end - position : 0;
+}
+
 static ssize_t
 disk_pwrite(PgraftIo *io, int fd, const void *buffer, size_t n, off_t offset)
 {
@@ -154,9 +165,13 @@ disk_pwrite(PgraftIo *io, int fd, const void *buffer, size_t n, off_t offset)
 		n = file->size - position;
 	}
 	if (dying > 0)
-		n = sim_below(disk->world, n + 1);
+		n = whole_sectors(position, n, sim_below(disk->world, n + 1));
 	else if (n > 1 && sim_chance(disk->world, 5))
-		n = sim_range(disk->world, 1, n - 1);
+	{
+		size_t		cut = whole_sectors(position, n, sim_range(disk->world, 1, n - 1));
+
+		n = cut > 0 ? cut : n;
+	}
 	if (n > 0)
 	{
 		sim_disk_reserve(file, position + n);

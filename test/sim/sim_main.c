@@ -33,6 +33,7 @@ typedef struct MainOptions
 	int			verify;
 	int			statistics;
 	int			stop_at_first;
+	int			storage_only;
 	const char *list;
 } MainOptions;
 
@@ -48,6 +49,7 @@ usage(FILE *to)
 			"  --seed X              this one alone\n"
 			"  --list FILE           run the seeds in FILE first, one a line, # comments\n"
 			"  --steps N             events with faults in each run (default %d)\n"
+			"  --storage             only the part of each run that is storage alone\n"
 			"  --trace               print every event\n"
 			"  --verify-determinism  run each seed twice and compare\n"
 			"  --stats               print what was exercised even if something failed\n"
@@ -81,6 +83,7 @@ parse(int argc, char **argv, MainOptions *options)
 		{"seed", required_argument, NULL, 's'},
 		{"list", required_argument, NULL, 'l'},
 		{"steps", required_argument, NULL, 'e'},
+		{"storage", no_argument, NULL, 'o'},
 		{"trace", no_argument, NULL, 't'},
 		{"verify-determinism", no_argument, NULL, 'v'},
 		{"stats", no_argument, NULL, 'a'},
@@ -110,6 +113,9 @@ parse(int argc, char **argv, MainOptions *options)
 				break;
 			case 'e':
 				options->run.steps = number(optarg);
+				break;
+			case 'o':
+				options->storage_only = 1;
 				break;
 			case 't':
 				options->run.trace = 1;
@@ -154,6 +160,20 @@ on_crash(int signal_number)
 	raise(signal_number);
 }
 
+/* A cluster, then storage alone; the hash covers both. */
+static int
+run_once(raft_u64 seed, const MainOptions *options, raft_u64 *totals, raft_u64 *hash)
+{
+	raft_u64	hashes[2] = {0, 0};
+
+	if (!options->storage_only && !sim_run(seed, &options->run, totals, &hashes[0]))
+		return 0;
+	if (!sim_storage_run(seed, &options->run, totals, &hashes[1]))
+		return 0;
+	*hash = sim_hash(hashes[0], &hashes[1], sizeof(hashes[1]));
+	return 1;
+}
+
 static int
 run_seed(raft_u64 seed, const MainOptions *options, raft_u64 *totals)
 {
@@ -162,12 +182,12 @@ run_seed(raft_u64 seed, const MainOptions *options, raft_u64 *totals)
 	raft_u64	ignored[SIM_N_STATISTICS];
 
 	current_seed = seed;
-	if (!sim_run(seed, &options->run, totals, &first_hash))
+	if (!run_once(seed, options, totals, &first_hash))
 		return 0;
 	if (!options->verify)
 		return 1;
 	memset(ignored, 0, sizeof(ignored));
-	if (!sim_run(seed, &options->run, ignored, &second_hash))
+	if (!run_once(seed, options, ignored, &second_hash))
 		return 0;
 	if (first_hash == second_hash)
 		return 1;
@@ -256,7 +276,8 @@ main(int argc, char **argv)
 	}
 	if (!options.one_seed || options.statistics)
 		zero = print_statistics(totals);
-	if (zero > 0 && options.n_seeds >= ALL_EXERCISED_FROM && !options.stop_at_first)
+	if (zero > 0 && options.n_seeds >= ALL_EXERCISED_FROM &&
+		!options.stop_at_first && !options.storage_only)
 	{
 		printf("%d statistics are zero over %lu seeds: not exercised\n", zero,
 			   options.n_seeds);

@@ -1,0 +1,91 @@
+#!/bin/sh
+#
+# mutants.sh
+#	Proves that the simulator can fail: each deliberate bug of mutants.list is
+#	put into a copy of one source file, linked into the simulator, and must be
+#	caught within SEEDS seeds.
+#
+#	test/sim/mutants.sh [NAME ...]
+#
+# Environment: SEEDS (default 200), STEPS, PG_CONFIG, BUILD (default build),
+# CC (default gcc).  The work tree is only read.  Prints a line for each
+# mutant with the seeds it needed; exit status 1 when one survives or its
+# place in the source is no longer found.
+
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+
+: "${PG_CONFIG:=pg_config}" "${BUILD:=build}" "${CC:=gcc}" "${SEEDS:=200}" "${STEPS:=10000}"
+list=test/sim/mutants.list
+archives=.
+[ "$BUILD" = build ] || archives=$BUILD
+
+${MAKE:-make} -s PG_CONFIG="$PG_CONFIG" BUILD="$BUILD" "$BUILD/sim/pgraft_sim" || exit 2
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+
+includes="-Iinclude -isystem $($PG_CONFIG --includedir-server)"
+libraries="-L$($PG_CONFIG --pkglibdir) -L$($PG_CONFIG --libdir) -lpgcommon -lpgport -lssl -lcrypto -lpthread -lm"
+tab=$(printf '\t')
+caught=0
+failed=0
+
+# sed script -> mutated copy -> object -> simulator; 0 when that worked
+build_mutant()
+{
+	file=$1
+	script=$2
+	copy=$work/$(basename "$file")
+	sed -E "$script" "$file" >"$copy" || return 1
+	if cmp -s "$file" "$copy"
+	then
+		echo "its place in $file is not found" >"$work/log"
+		return 1
+	fi
+	# shellcheck disable=SC2086 # lists of flags
+	$CC -O2 -g -w -DFRONTEND -I"$(dirname "$file")" $includes -c -o "$work/mutant.o" "$copy" 2>"$work/log" &&
+	$CC -o "$work/sim" "$BUILD"/sim/*.o "$work/mutant.o" "$archives/libpgraft_front.a" \
+		"$archives/libpgraft_raft.a" $libraries 2>"$work/log"
+}
+
+wanted()
+{
+	name=$1
+	shift
+	[ $# -eq 0 ] && return 0
+	for one
+	do
+		[ "$one" = "$name" ] && return 0
+	done
+	return 1
+}
+
+while IFS=$tab read -r name class file script
+do
+	case $name in '' | '#'*) continue ;; esac
+	wanted "$name" "$@" || continue
+	if ! build_mutant "$file" "$script"
+	then
+		printf '%-28s %-2s NOT BUILT: %s\n' "$name" "$class" "$(head -n 1 "$work/log")"
+		failed=$((failed + 1))
+		continue
+	fi
+	timeout 600 "$work/sim" --stop --seeds "$SEEDS" --steps "$STEPS" >"$work/out" 2>&1
+	status=$?
+	seeds=$(sed -n 's/^\([0-9]*\) passed, [0-9]* failed$/\1/p' "$work/out")
+	why=$(sed -n 's/^seed [0-9]* violates //p' "$work/out" | head -n 1)
+	[ -n "$why" ] || why=$(grep -m 1 'crashes with signal' "$work/out")
+	if [ "$status" -eq 0 ]
+	then
+		printf '%-28s %-2s SURVIVED %s seeds\n' "$name" "$class" "$SEEDS"
+		failed=$((failed + 1))
+	else
+		printf '%-28s %-2s caught by seed %-4s %s\n' "$name" "$class" "$((${seeds:-0} + 1))" \
+			"$(printf '%s' "$why" | cut -c 1-90)"
+		caught=$((caught + 1))
+	fi
+done <"$list"
+
+echo "$caught passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$caught" -gt 0 ]
