@@ -223,11 +223,12 @@ deliver_batch(Recover *r, const PgraftSegment *segment, size_t offset,
 			live = true;
 		if (!live)
 			continue;
-		if (record.kind == PGRAFT_RECORD_TRUNCATE &&
-			record.index <= r->delivered)
+		if (record.kind == PGRAFT_RECORD_TRUNCATE)
 		{
 			raft_index	from = Max(record.index, r->final.start_index + 1);
 
+			if (from > r->delivered)
+				continue;
 			if (r->callbacks->truncate != NULL &&
 				r->callbacks->truncate(r->callbacks->context, from) != 0)
 				return refused(error);
