@@ -153,7 +153,7 @@ struct raft_change
 
 /*
  * Wire and disk form of a configuration, the payload of RAFT_ENTRY_CONFIG and
- * of snapshots' metadata; described at the top of src/raft/membership.c.
+ * of snapshots' metadata; described at the top of src/raft/config.c.
  * encode returns the length, or 0 when capacity is too small (pass capacity
  * RAFT_CONFIG_MAX_BYTES to be safe).  decode returns RAFT_E_INVALID for
  * anything that encode cannot have written; it does not set config->index.
@@ -486,8 +486,9 @@ struct raft_update
 
 	/* 2. one batch to write, in this order; epoch 0 = nothing to write */
 	raft_u64	epoch;
-	int			must_sync;		/* 0: only the commit hint changed; no flush needed
-								 * for raft_persisted */
+	int			must_sync;		/* 0: at most the commit hint or a chunk is to be
+								 * written: in order, but no flush is needed for
+								 * raft_persisted */
 	raft_index	truncate_from;	/* drop entries >= this; 0 = none */
 	const struct raft_snapshot_chunk *chunk;	/* append to the incoming file */
 	const struct raft_snapshot_meta *install;	/* the incoming file is complete:

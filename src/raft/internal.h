@@ -307,7 +307,7 @@ struct raft
 	struct raft_read_result *read_results;
 	size_t		n_read_results;
 	unsigned int notices;
-	raft_index	install_notice; /* unused between updates */
+	struct raft_message lost_message;	/* where a message goes that finds no room */
 
 	/* counters */
 	raft_u64	elections_started;

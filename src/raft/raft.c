@@ -122,8 +122,7 @@ struct raft_message *
 raft_queue(struct raft *raft, struct raft_message_queue *queue, int type,
 		   raft_id to, raft_u64 to_incarnation)
 {
-	static struct raft_message lost;	/* written, never read */
-	struct raft_message *message = &lost;
+	struct raft_message *message = &raft->lost_message;
 
 	if (raft_queue_reserve(raft, queue) == RAFT_OK)
 		message = &queue->messages[queue->count++];
@@ -656,6 +655,7 @@ int
 raft_propose(struct raft *raft, const struct raft_proposal *batch, size_t n,
 			 raft_index *first_index, raft_term *term)
 {
+	size_t		before = raft->uncommitted_bytes;
 	size_t		total = 0;
 	size_t		i;
 
@@ -689,7 +689,8 @@ raft_propose(struct raft *raft, const struct raft_proposal *batch, size_t n,
 		if (error != RAFT_OK)
 		{
 			if (i > 0)
-				raft_forget_undurable(raft, *first_index);
+				raft_log_truncate(&raft->log, *first_index);
+			raft->uncommitted_bytes = before;
 			return error;
 		}
 	}
@@ -715,7 +716,7 @@ raft_peer_lost(struct raft *raft, raft_id id)
 	if (raft_may_campaign(raft))
 	{
 		const struct raft_member *self = raft_self(raft);
-		raft_time	spread = raft->params.election_timeout_ms / 20 + 1;
+		raft_time	spread = raft->params.election_timeout_ms / 50 + 1;
 		raft_time	delay = raft_random(raft, spread);
 
 		/* the most wanted leader asks first */

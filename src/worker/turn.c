@@ -81,7 +81,7 @@ static raft_u64
 write_update(PgraftNode *node, const struct raft_update *update)
 {
 	hold_messages(node, update);
-	if (update->must_sync)
+	if (update->must_sync || update->chunk != NULL)
 	{
 		submit_update(node, update);
 		return 0;
