@@ -38,9 +38,12 @@
 /* One batch takes them all: max_pending, accepted and dialed connections. */
 #define MAX_EVENTS 256
 
+#define LONG_PAUSE_MS 1000
+
 static PgraftErrorCode start(PgraftNet *net, PgraftError *error);
 static PgraftErrorCode load_tls(PgraftNet *net, const PgraftNetOptions *options,
 								PgraftTls **tls, PgraftError *error);
+static void forgive_pause(PgraftNet *net, raft_time now);
 static void run_ready(PgraftNet *net);
 static void run_events(PgraftNet *net);
 static void run_deadlines(PgraftNet *net);
@@ -253,6 +256,7 @@ pgraft_net_next_deadline(PgraftNet *net)
 void
 pgraft_net_poll(PgraftNet *net, raft_time now)
 {
+	forgive_pause(net, now);
 	net->now = Max(net->now, now);
 	if (net->any_ready)
 		run_ready(net);
@@ -261,6 +265,26 @@ pgraft_net_poll(PgraftNet *net, raft_time now)
 		run_deadlines(net);
 	pgraft_net_flush(net);
 	reap(net);
+}
+
+/*
+ * The host comes at the latest when something is due.  When it comes much
+ * later the process did not run, and silence of others in that time is none.
+ */
+static void
+forgive_pause(PgraftNet *net, raft_time now)
+{
+	PgraftConn *conn;
+	raft_time	pause;
+
+	if (net->next_deadline == NEVER || now < net->next_deadline + LONG_PAUSE_MS)
+		return;
+	pause = now - net->next_deadline;
+	for (conn = net->conns; conn != NULL; conn = conn->next)
+	{
+		conn->received_at += pause;
+		conn->ping_sent_at += pause;
+	}
 }
 
 static void
