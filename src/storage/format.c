@@ -511,7 +511,7 @@ pgraft_record_next(const unsigned char *payload, size_t length, size_t *offset,
  * contradicts the state, which is then unchanged.
  */
 bool
-pgraft_state_apply(PgraftLogState *state, const PgraftRecord *record,
+pgraft_scan_state_apply(PgraftLogState *state, const PgraftRecord *record,
 				   const char **reason)
 {
 	switch (record->kind)
@@ -652,7 +652,7 @@ pgraft_walk_next(PgraftWalk *walk, PgraftBatchHeader *batch,
 	while ((more = pgraft_record_next(*payload, batch->length, &offset,
 									  &record, &walk->reason)) > 0)
 	{
-		if (!pgraft_state_apply(&state, &record, &walk->reason))
+		if (!pgraft_scan_state_apply(&state, &record, &walk->reason))
 			return PGRAFT_WALK_NONSENSE;
 		n_records++;
 	}

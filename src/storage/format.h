@@ -148,7 +148,7 @@ extern size_t pgraft_record_encode(unsigned char *buffer,
 extern int	pgraft_record_next(const unsigned char *payload, size_t length,
 							   size_t *offset, PgraftRecord *record,
 							   const char **reason);
-extern bool pgraft_state_apply(PgraftLogState *state, const PgraftRecord *record,
+extern bool pgraft_scan_state_apply(PgraftLogState *state, const PgraftRecord *record,
 							   const char **reason);
 extern bool pgraft_state_equal(const PgraftLogState *a, const PgraftLogState *b);
 

@@ -132,7 +132,7 @@ check_records(PgraftStorage *storage, const struct raft_update *update,
 		if (fixed->record[i].kind == PGRAFT_RECORD_TRUNCATE &&
 			fixed->record[i].index <= job->after.last_index)
 			job->truncated = fixed->record[i].index;
-		if (!pgraft_state_apply(&job->after, &fixed->record[i], &reason))
+		if (!pgraft_scan_state_apply(&job->after, &fixed->record[i], &reason))
 			return pgraft_error(error, PGRAFT_ERR_INTERNAL,
 								"update contradicts the log: %s", reason);
 		*payload += pgraft_record_bytes(&fixed->record[i]);
@@ -149,7 +149,7 @@ check_records(PgraftStorage *storage, const struct raft_update *update,
 			return pgraft_error(error, PGRAFT_ERR_TOO_LARGE,
 								"entry of %zu bytes is too large", entry->length);
 		else
-			pgraft_state_apply(&job->after, &record, &reason);
+			pgraft_scan_state_apply(&job->after, &record, &reason);
 		if (reason != NULL)
 			return pgraft_error(error, PGRAFT_ERR_INTERNAL,
 								"update contradicts the log at entry %lu: %s",
