@@ -43,6 +43,7 @@
 
 #include "pgraft/raft.h"
 #include "pgraft/storage.h"
+#include "pgraft/wire.h"
 
 #define SIM_MAX_NODES 7
 #define SIM_MAX_CLIENTS 5
@@ -357,6 +358,9 @@ struct SimWorld
 	SimTime		full_until[SIM_MAX_NODES];
 
 	SimChecker *checker;
+	PgraftWireScratch wire;		/* decoded messages point in here */
+	unsigned char *frame;
+	size_t		frame_capacity;
 
 	char		trace[SIM_TRACE_LINES][SIM_TRACE_WIDTH];
 	raft_u64	trace_lines;
@@ -407,6 +411,9 @@ extern void sim_disk_set_full(SimDisk *disk, int full);
 /* sim_net.c */
 extern SimMessage *sim_message_copy(const struct raft_message *m);
 extern void sim_net_send(SimWorld *world, SimNode *from, SimMessage *message);
+extern const struct raft_message *sim_net_wire(SimWorld *world,
+												const struct raft_message *m,
+												struct raft_message *decoded);
 extern void sim_net_arrive(SimWorld *world, SimEvent *event);
 extern void sim_net_partition(SimWorld *world);
 extern void sim_net_heal(SimWorld *world);

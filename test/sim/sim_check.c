@@ -289,7 +289,10 @@ check_first_commit(SimWorld *world, SimNode *node, const struct raft_status *sta
 	int			i;
 
 	sim_log_term(&record->memory, index, &term);
-	if (status->state != RAFT_LEADER)
+
+	/* a leader that commits its own removal steps down in the same update */
+	if (status->state != RAFT_LEADER &&
+		(record->state != RAFT_LEADER || record->term != status->term))
 		sim_violation(world, "commit rules", "member %u, no leader, is the first to commit %lu",
 					  node->id, index);
 	else if (term != status->term)

@@ -179,6 +179,49 @@ sim_net_send(SimWorld *world, SimNode *from, SimMessage *message)
 	}
 }
 
+/*
+ * What the receiver reads off the wire: the message through the real codec.
+ * Valid until the next call.
+ */
+const struct raft_message *
+sim_net_wire(SimWorld *world, const struct raft_message *m, struct raft_message *decoded)
+{
+	PgraftFrameHeader header;
+	PgraftError error;
+	size_t		length = pgraft_wire_message_bytes(m);
+	unsigned char *payload;
+
+	if (world->frame_capacity < PGRAFT_FRAME_HEADER_BYTES + length)
+	{
+		free(world->frame);
+		world->frame_capacity = 2 * (PGRAFT_FRAME_HEADER_BYTES + length);
+		world->frame = sim_alloc(world->frame_capacity);
+	}
+	payload = world->frame + PGRAFT_FRAME_HEADER_BYTES;
+	memset(&header, 0, sizeof(header));
+	header.length = length;
+	header.type = PGRAFT_FRAME_RAFT;
+	header.cluster_uid = world->cluster_uid;
+	header.from = m->from;
+	header.to = m->to;
+	header.from_incarnation = m->from_incarnation;
+	header.to_incarnation = m->to_incarnation;
+	pgraft_wire_encode_message(payload, m);
+	pgraft_wire_put_header(world->frame, &header, payload);
+	error.message[0] = '\0';
+	if (pgraft_wire_get_header(world->frame, PGRAFT_FRAME_MAX_BYTES, &header,
+							   &error) != PGRAFT_OK ||
+		pgraft_wire_check_payload(world->frame, payload, &error) != PGRAFT_OK ||
+		pgraft_wire_decode_message(&header, payload, &world->wire, decoded,
+								   &error) != PGRAFT_OK)
+	{
+		sim_violation(world, "wire", "a %s from %u to %u is not readable: %s",
+					  raft_message_name(m->type), m->from, m->to, error.message);
+		return m;
+	}
+	return decoded;
+}
+
 /* A message reaches the host of its receiver, if it still can. */
 void
 sim_net_arrive(SimWorld *world, SimEvent *event)

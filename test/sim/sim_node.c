@@ -530,7 +530,8 @@ sim_node_create(SimWorld *world, SimNode *node, raft_u64 incarnation,
 	{
 		int			power_loss;
 
-		if (!sim_disk_dead(node->disk, &power_loss) && code != PGRAFT_ERR_NO_SPACE)
+		if (!sim_disk_dead(node->disk, &power_loss) && code != PGRAFT_ERR_NO_SPACE &&
+			!sim_disk_failing(node->disk))
 			sim_violation(world, "creation", "member %u: %s", node->id, error.message);
 	}
 }
@@ -556,7 +557,7 @@ adopt(SimWorld *world, SimNode *node, const SimMessage *message)
 		return 0;
 	if (!node->has_state)
 	{
-		sim_node_stop(world, node, 0);
+		sim_node_stop(world, node, sim_disk_failing(node->disk));
 		return 0;
 	}
 	node->up = 0;
@@ -568,6 +569,7 @@ adopt(SimWorld *world, SimNode *node, const SimMessage *message)
 void
 sim_node_deliver(SimWorld *world, SimNode *node, SimMessage *message)
 {
+	struct raft_message decoded;
 	int			result;
 
 	if (node->paused)
@@ -590,9 +592,9 @@ sim_node_deliver(SimWorld *world, SimNode *node, SimMessage *message)
 		return;
 	}
 	sim_node_tick(world, node);
-	result = raft_receive(node->raft, &message->m);
-	if (result != RAFT_OK)
-		sim_violation(world, "honest peers", "member %u rejects a %s from %u: %s",
+	result = raft_receive(node->raft, sim_net_wire(world, &message->m, &decoded));
+	if (result != RAFT_OK && result != RAFT_E_INVALID && result != RAFT_E_UNKNOWN_MEMBER)
+		sim_violation(world, "messages", "member %u fails on a %s from %u: %s",
 					  node->id, raft_message_name(message->m.type),
 					  message->m.from, raft_error_text(result));
 	free(message);

@@ -229,6 +229,8 @@ end(SimWorld *world)
 	while (sim_pop(world, &event))
 		free(event.message);
 	free(world->heap);
+	free(world->frame);
+	pgraft_wire_free_scratch(&world->wire);
 	sim_check_destroy(world->checker);
 }
 
