@@ -299,6 +299,7 @@ member_start(raft_id id, PgraftError *error)
 	{
 		member->options.listen_port = pgraft_net_listen_port(member->net);
 		member->options.self.port = member->options.listen_port;
+		pgraft_net_set_self(member->net, &member->options.self);
 	}
 	return code;
 }
