@@ -337,7 +337,15 @@ raft_restore_entry(struct raft *raft, const struct raft_entry *entry)
 		return RAFT_E_CORRUPT;
 	if (entry->index <= log->last)
 	{
-		raft_revert_config(raft, entry->index);
+		/*
+		 * What is replayed may be older than the snapshot, so a configuration
+		 * from the snapshot stays; one from an entry behind it goes.
+		 */
+		if (raft->has_previous && raft->config.index >= entry->index)
+		{
+			raft->config = raft->previous;
+			raft->has_previous = 0;
+		}
 		raft_log_truncate(log, entry->index);
 	}
 	if (entry->term < raft_log_last_term(log))
