@@ -375,7 +375,10 @@ draw_change(SimWorld *world, const struct raft_config *config, struct raft_chang
 	else if (config->n_members > 3 || sim_chance(world, 300))
 		change->type = RAFT_CHANGE_REMOVE;
 	else
-		change->type = RAFT_CHANGE_ADD;
+	{
+		change->type = RAFT_CHANGE_ADD; /* mostly of one that exists */
+		change->member.priority = 0;
+	}
 }
 
 static void
