@@ -214,7 +214,9 @@ pgraft_storage_make_ready(PgraftStorage *storage, PgraftError *error)
 	if (storage->failed)
 		return pgraft_error(error, storage->failure,
 							"storage has failed before and writes no more");
-	code = pgraft_add_spares(storage, error);
+	code = pgraft_sync_last_mark(storage, error);
+	if (code == PGRAFT_OK)
+		code = pgraft_add_spares(storage, error);
 	if (code != PGRAFT_OK && code != PGRAFT_ERR_NOMEM)
 	{
 		storage->failed = true;

@@ -291,6 +291,8 @@ struct PgraftStorage
 	size_t		previous_offset;
 	PgraftSegment previous;
 	PgraftLogState previous_state;
+	int			marked_fd;		/* previous segment, its last mark written but
+								 * not flushed, or -1 */
 	PgraftSnapshotFile incoming_file;
 };
 
@@ -351,6 +353,8 @@ extern PgraftErrorCode pgraft_ensure_room(PgraftStorage *storage, size_t bytes,
 										  PgraftJob *job, PgraftError *error);
 extern PgraftErrorCode pgraft_sync_log(PgraftStorage *storage, PgraftJob *job,
 									   PgraftError *error);
+extern PgraftErrorCode pgraft_sync_last_mark(PgraftStorage *storage,
+											 PgraftError *error);
 extern void pgraft_write_mark(PgraftStorage *storage);
 extern PgraftErrorCode pgraft_retire_segments(PgraftStorage *storage,
 											  PgraftError *error);

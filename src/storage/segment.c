@@ -124,6 +124,9 @@ pgraft_activate_segment(PgraftStorage *storage, size_t room, PgraftJob *job,
 			return code;
 	}
 	Assert(storage->durable + 1 == storage->written.next_batch);
+	code = pgraft_sync_last_mark(storage, error);
+	if (code != PGRAFT_OK)
+		return code;
 	if (!pgraft_grow((void **) &storage->live, &storage->live_allocated,
 					 storage->n_live + 1, sizeof(PgraftSegment)))
 		return pgraft_error(error, PGRAFT_ERR_NOMEM, "out of memory");
@@ -263,8 +266,31 @@ write_last_mark(PgraftStorage *storage)
 	pgraft_batch_encode(buffer, &mark);
 	(void) pgraft_write_at(io, storage->previous_fd, "", buffer, sizeof(buffer),
 						   (off_t) storage->previous_offset, NULL);
-	io->close(io, storage->previous_fd);
+	Assert(storage->marked_fd < 0);
+	storage->marked_fd = storage->previous_fd;
 	storage->previous_fd = -1;
+}
+
+/*
+ * Flushes that last mark, when there is time: it is the only proof that the
+ * newest file existed, but no job should wait for it.
+ */
+PgraftErrorCode
+pgraft_sync_last_mark(PgraftStorage *storage, PgraftError *error)
+{
+	PgraftIo   *io = storage->io;
+	PgraftErrorCode code = PGRAFT_OK;
+
+	if (storage->marked_fd < 0)
+		return PGRAFT_OK;
+	if (io->fdatasync(io, storage->marked_fd) < 0)
+	{
+		pgraft_io_error(error, "fdatasync file", "previous log segment");
+		code = PGRAFT_ERR_IO;
+	}
+	io->close(io, storage->marked_fd);
+	storage->marked_fd = -1;
+	return code;
 }
 
 /* ----------------------------------------------------------------

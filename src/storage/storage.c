@@ -74,6 +74,7 @@ pgraft_storage_allocate(PgraftIo *io, const char *directory,
 	storage->next_slot = 1;
 	storage->write_fd = -1;
 	storage->previous_fd = -1;
+	storage->marked_fd = -1;
 	storage->read_fd = -1;
 	storage->snapshot.fd = -1;
 	storage->incoming_file.fd = -1;
@@ -91,6 +92,8 @@ pgraft_storage_release(PgraftStorage *storage)
 		io->close(io, storage->write_fd);
 	if (storage->previous_fd >= 0)
 		io->close(io, storage->previous_fd);
+	if (storage->marked_fd >= 0)
+		io->close(io, storage->marked_fd);
 	if (storage->read_fd >= 0)
 		io->close(io, storage->read_fd);
 	pgraft_snapshot_reader_close(io, &storage->snapshot);
@@ -119,8 +122,11 @@ pgraft_storage_close(PgraftStorage *storage)
 	if (!storage->failed && storage->write_fd >= 0)
 	{
 		if (!storage->unsynced || pgraft_sync_log(storage, NULL, NULL) == PGRAFT_OK)
+		{
 			if (storage->mark_unsynced)
 				(void) io->fdatasync(io, storage->write_fd);
+			(void) pgraft_sync_last_mark(storage, NULL);
+		}
 	}
 	pgraft_storage_release(storage);
 }
