@@ -338,6 +338,8 @@ log_agrees(void)
 		raft_log.base_term != model[model_base].term ||
 		raft_log_last_term(&raft_log) != model[model_last].term)
 		return 0;
+	if (raft_log.n_runs > 0 && raft_log.runs[0].first != model_base + 1)
+		return 0;
 	for (i = 1; i < raft_log.n_runs; i++)
 	{
 		if (raft_log.runs[i].first <= raft_log.runs[i - 1].first ||
