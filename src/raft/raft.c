@@ -470,6 +470,7 @@ raft_next_deadline(const struct raft *raft)
 {
 	raft_time	deadline = raft->now + RAFT_NEVER;
 	raft_time	snapshot;
+	raft_time	quorum;
 
 	if (raft->state != RAFT_LEADER)
 		return raft->election_deadline < deadline ? raft->election_deadline : deadline;
@@ -477,6 +478,11 @@ raft_next_deadline(const struct raft *raft)
 		deadline = raft->heartbeat_due;
 	if (raft->transfer_target != 0 && raft->transfer_deadline < deadline)
 		deadline = raft->transfer_deadline;
+
+	/* a leader without quorum steps down within T, not at the next heartbeat */
+	quorum = raft_quorum_contact(raft) + raft->params.election_timeout_ms;
+	if (quorum < deadline)
+		deadline = quorum;
 	snapshot = raft_snapshot_deadline(raft);
 	return snapshot < deadline ? snapshot : deadline;
 }
