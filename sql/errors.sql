@@ -46,9 +46,7 @@ SELECT failure('SELECT pgraft_transfer_leadership(9)');
 SELECT failure('SELECT pgraft_remove_node(1)');
 
 -- nobody listens at port 1; the member does not stay
-SET pgraft.request_timeout = '3s';
 SELECT failure('SELECT pgraft_add_node(2, ''127.0.0.1'', 1)');
-RESET pgraft.request_timeout;
 SELECT becomes_true('(SELECT count(*) FROM pgraft_get_nodes()) = 1');
 SELECT pgraft_get_applied_index() AS before \gset
 

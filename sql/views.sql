@@ -7,7 +7,8 @@ SELECT c.relname AS view, a.attname AS column, format_type(a.atttypid, a.atttypm
 
 SELECT node_id, name, cluster_id, cluster_uid ~ '^[0-9a-f]{16}$' AS cluster_uid,
 	worker_pid > 0 AS worker_pid, worker_state, failure, role, state, term > 0 AS term,
-	voted_for, leader_id, leader_since <= now() AS leader_since, leader_changes > 0 AS leader_changes,
+	voted_for, leader_id, leader_since <= now() AS leader_since,
+	leader_changes > 0 AS leader_changes,
 	num_nodes, num_voters, config_index > 0 AS config_index, transfer_target
 	FROM pg_stat_pgraft;
 SELECT first_index <= last_index AS first_index, last_index >= durable_index AS durable_index,
