@@ -54,8 +54,14 @@ pgraft_member_encode(const struct raft_member *member, unsigned char *buffer)
 
 	config->n_members = 1;
 	config->members[0] = *member;
+
+	/* what an update leaves open, a configuration may not; see begin_update() */
+	if (member->role == RAFT_ROLE_NONE)
+		config->members[0].role = RAFT_VOTER;
+	if (member->priority < 0)
+		config->members[0].priority = 0;
 	config->members[0].incarnation = 1;
-	config->members[0].target_role = member->role;
+	config->members[0].target_role = config->members[0].role;
 	length = raft_config_encode(config, buffer, RAFT_CONFIG_MAX_BYTES);
 	pfree(config);
 	return length;
