@@ -29,6 +29,7 @@ static int	better_than_us(const struct raft *raft, const struct raft_message *me
 static void count_votes(struct raft *raft);
 static void become_leader(struct raft *raft);
 static raft_time retry_delay(struct raft *raft);
+static raft_time split_delay(struct raft *raft);
 
 /*
  * Silence after which this member campaigns: [T/2, T], where a higher priority
@@ -106,6 +107,22 @@ retry_delay(struct raft *raft)
 	return timeout / 4 + raft_random(raft, timeout / 4 + 1);
 }
 
+/*
+ * How long a candidate whose own vote is durable waits for the others.  A split
+ * vote is tried again soon, they were reachable a moment ago; but each vote has
+ * to be written by a disk that may be as slow as ours was, and if some are
+ * slower still, every vain attempt is followed by a longer one.
+ */
+static raft_time
+split_delay(struct raft *raft)
+{
+	raft_time	timeout = raft->params.election_timeout_ms;
+	raft_time	own_write = raft->now - raft->campaign_started;
+
+	return own_write + timeout / 20 + raft_random(raft, timeout / 5 + 1) +
+		timeout / 5 * (raft_time) (raft->vain_elections < 5 ? raft->vain_elections : 5);
+}
+
 void
 raft_start_prevote(struct raft *raft)
 {
@@ -147,9 +164,9 @@ raft_start_election(struct raft *raft, int flags)
 	raft->notices |= RAFT_NOTICE_STATE;
 	raft->campaign_flags = flags;
 
-	/* a split vote is tried again soon: the others were reachable a moment ago */
-	raft->election_deadline = raft->now + raft->params.election_timeout_ms / 20 +
-		raft_random(raft, raft->params.election_timeout_ms / 5 + 1);
+	/* nobody is asked before our own vote is durable: see split_delay() */
+	raft->campaign_started = raft->now;
+	raft->election_deadline = raft->now + raft->params.election_timeout_ms;
 	reset_votes(raft);
 	raft->self_vote_waiting = 1;
 	raft->self_vote_epoch = 0;
@@ -189,7 +206,11 @@ raft_count_self_vote(struct raft *raft)
 	struct raft_peer *self = raft_find_peer(raft, raft->params.id);
 
 	raft->self_vote_epoch = 0;
-	if (raft->state != RAFT_CANDIDATE || self == NULL)
+	if (raft->state != RAFT_CANDIDATE)
+		return;
+	raft->election_deadline = raft->now + split_delay(raft);
+	raft->vain_elections++;
+	if (self == NULL)
 		return;
 	self->vote = RAFT_VOTE_YES;
 	count_votes(raft);
@@ -254,6 +275,7 @@ become_leader(struct raft *raft)
 	raft->leader = raft->params.id;
 	raft->notices |= RAFT_NOTICE_STATE | RAFT_NOTICE_LEADER;
 	raft->hint_active = 0;
+	raft->vain_elections = 0;
 	raft->uncommitted_bytes = 0;
 	raft->round = 0;
 	raft->n_reads = 0;

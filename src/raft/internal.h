@@ -236,6 +236,7 @@ struct raft
 	raft_time	election_deadline;
 	raft_time	leader_contact;
 	raft_time	campaign_started;
+	int			vain_elections; /* of our own since there was a leader */
 	int			hint_active;	/* boolean: leader's process is gone */
 	raft_id		hint_leader;
 	raft_time	hint_until;

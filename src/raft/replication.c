@@ -396,6 +396,7 @@ raft_leader_contact(struct raft *raft, raft_id leader)
 		raft_become_follower(raft, raft->term, leader);
 	raft->leader_contact = raft->now;
 	raft->hint_active = 0;
+	raft->vain_elections = 0;
 	raft_reset_election_deadline(raft);
 }
 
