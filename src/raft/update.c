@@ -200,6 +200,18 @@ raft_take_update(struct raft *raft, struct raft_update *update)
 	if (!has_update(raft))
 		return 0;
 	move_queue(raft, &raft->now_queue, &raft->out);
+
+	/*
+	 * The others are told of the removal with this update.  The reads that fail
+	 * by it belong into this update too: their memory is shared with the next.
+	 */
+	if (raft->leave_when_sent)
+	{
+		raft->leave_when_sent = 0;
+		raft_become_follower(raft, raft->term, 0);
+		raft->removed = 1;
+		raft->notices |= RAFT_NOTICE_REMOVED;
+	}
 	fill_write(raft, update);
 	update->n_messages = raft->out.count;
 	update->messages = raft->out.messages;
@@ -214,15 +226,6 @@ raft_take_update(struct raft *raft, struct raft_update *update)
 	raft->n_read_results = 0;
 	update->notices = raft->notices;
 	raft->notices = 0;
-
-	/* it has told the others of its own removal */
-	if (raft->leave_when_sent)
-	{
-		raft->leave_when_sent = 0;
-		raft_become_follower(raft, raft->term, 0);
-		raft->removed = 1;
-		raft->notices |= RAFT_NOTICE_REMOVED;
-	}
 	return 1;
 }
 
