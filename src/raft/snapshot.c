@@ -239,8 +239,11 @@ raft_handle_snapshot(struct raft *raft, const struct raft_message *message)
 	if (meta->index != raft->incoming_index || meta->term != raft->incoming_term ||
 		message->total != raft->incoming_total)
 	{
-		raft_answer(raft, message, RAFT_MSG_SNAPSHOT_REPLY)->reject = 1;
-		raft->after_queue.messages[raft->after_queue.count - 1].index = meta->index;
+		struct raft_message *answer;
+
+		answer = raft_answer(raft, message, RAFT_MSG_SNAPSHOT_REPLY);
+		answer->reject = 1;
+		answer->index = meta->index;
 		return RAFT_OK;
 	}
 	if (message->offset != raft->incoming_offset)
