@@ -397,7 +397,7 @@ raft_start(struct raft *raft, raft_time now)
 	raft->apply_handed = raft->applied;
 	raft->written = raft->log.last;
 	raft->durable = raft->log.last;
-	raft->log.evictable = raft->applied;
+	raft->log.evictable = raft->durable;
 	raft_install_config(raft, &raft->config);
 	raft->state = RAFT_FOLLOWER;
 	raft_reset_election_deadline(raft);

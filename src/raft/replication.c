@@ -509,8 +509,8 @@ accept_entries(struct raft *raft, const struct raft_message *message, raft_index
 		/* a committed entry never changes, whatever a peer says */
 		if (from <= raft->commit)
 			return RAFT_E_INVALID;
-		if (!raft_log_has_room(&raft->log, 1, message->entries[i].length))
-			return RAFT_OK;
+
+		/* also when the cache is full: this is what empties it */
 		raft_trace(raft, "truncate", from, raft->log.last);
 		raft_revert_config(raft, from);
 		raft_log_truncate(&raft->log, from);

@@ -327,6 +327,6 @@ install(struct raft *raft, const struct raft_snapshot_meta *meta)
 	}
 	if (raft->durable > raft->log.last)
 		raft->durable = raft->log.last;
-	raft->log.evictable = raft->durable < raft->applied ? raft->durable : raft->applied;
+	raft->log.evictable = raft->durable;
 	raft->incoming_index = 0;
 }

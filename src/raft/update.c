@@ -136,7 +136,7 @@ raft_persisted(struct raft *raft, raft_u64 epoch)
 		raft->epochs_count--;
 	}
 	RAFT_ASSERT(raft, raft->durable <= raft->log.last);
-	raft->log.evictable = raft->durable < raft->applied ? raft->durable : raft->applied;
+	raft->log.evictable = raft->durable;
 	if (self_vote)
 		raft_count_self_vote(raft);
 	raft_maybe_commit(raft);
@@ -149,7 +149,6 @@ raft_applied(struct raft *raft, raft_index index)
 		return;
 	RAFT_ASSERT(raft, index <= raft->apply_handed);
 	raft->applied = index;
-	raft->log.evictable = raft->durable < raft->applied ? raft->durable : raft->applied;
 }
 
 /* ----------------------------------------------------------------
