@@ -108,6 +108,10 @@ raft_leader_tick(struct raft *raft)
 		raft_transfer_end(raft);
 	if (raft->now < raft->heartbeat_due)
 		return;
+
+	/* leaving a joint configuration may have found no room in the cache */
+	if (raft->config.joint)
+		raft_config_committed_event(raft);
 	raft_promote_learners(raft);
 	raft->last_at_heartbeat = raft->log.last;
 	if (raft->state == RAFT_LEADER)
