@@ -514,6 +514,11 @@ accept_entries(struct raft *raft, const struct raft_message *message, raft_index
 		if (from <= raft->commit)
 			return RAFT_E_INVALID;
 
+		/* nor does any but the last configuration: it began after their commit */
+		if (raft->config.index >= from &&
+			(!raft->has_previous || raft->previous.index >= from))
+			return RAFT_E_INVALID;
+
 		/* also when the cache is full: this is what empties it */
 		raft_trace(raft, "truncate", from, raft->log.last);
 		raft_revert_config(raft, from);
