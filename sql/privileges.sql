@@ -22,8 +22,8 @@ SELECT c.relname AS view,
 	ORDER BY c.relname COLLATE "C";
 SELECT r.rolname AS member, g.rolname AS of
 	FROM pg_auth_members AS m JOIN pg_roles AS r ON m.member = r.oid JOIN pg_roles AS g ON m.roleid = g.oid
-	WHERE g.rolname LIKE 'pgraft%' ORDER BY 1, 2;
-SELECT rolname, rolcanlogin, rolsuper FROM pg_roles WHERE rolname LIKE 'pgraft%' ORDER BY rolname;
+	WHERE g.rolname LIKE 'pgraft\_%' ORDER BY 1, 2;
+SELECT rolname, rolcanlogin, rolsuper FROM pg_roles WHERE rolname LIKE 'pgraft\_%' ORDER BY rolname;
 
 CREATE ROLE regress_pgraft_nobody;
 CREATE ROLE regress_pgraft_reader IN ROLE pgraft_reader;
