@@ -172,7 +172,8 @@ raft_handle_snapshot_reply(struct raft *raft, const struct raft_message *message
 		return RAFT_E_INVALID;
 	peer->last_contact = raft->now;
 	if (peer->progress != RAFT_PROGRESS_SNAPSHOT ||
-		message->index != peer->snapshot_index || message->offset > peer->snapshot_total)
+		message->index != peer->snapshot_index || message->offset > peer->snapshot_total ||
+		!peer->chunk_inflight)
 		return RAFT_OK;			/* of an earlier transfer */
 	peer->chunk_inflight = 0;
 	if (message->reject)
