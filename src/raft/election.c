@@ -129,7 +129,7 @@ raft_start_prevote(struct raft *raft)
 	struct raft_peer *self = raft_find_peer(raft, raft->params.id);
 	int			hint = raft->hint_active && raft->now < raft->hint_until;
 
-	RAFT_ASSERT(raft, self != NULL && raft->state != RAFT_LEADER);
+	RAFT_ASSERT(raft, raft->state != RAFT_LEADER);
 	raft->prevotes_started++;
 	if (raft->state != RAFT_PRECANDIDATE)
 		raft->notices |= RAFT_NOTICE_STATE;
@@ -143,7 +143,8 @@ raft_start_prevote(struct raft *raft)
 	raft->self_vote_epoch = 0;
 	raft->election_deadline = raft->now + retry_delay(raft);
 	reset_votes(raft);
-	self->vote = RAFT_VOTE_YES;
+	if (self != NULL)
+		self->vote = RAFT_VOTE_YES;
 	raft_trace(raft, "prevote", raft->term + 1, raft->log.last);
 	ask_for_votes(raft, RAFT_MSG_PREVOTE, raft->term + 1, raft->campaign_flags,
 				  &raft->now_queue);

@@ -111,11 +111,25 @@ raft_self(const struct raft *raft)
 	return member;
 }
 
+/*
+ * Voters campaign.  So does one that the newest configuration has removed, as
+ * long as it does not know that to be committed (diss. 4.2.2): the entry may be
+ * in no other log, and then nobody else can be elected.
+ */
 int
 raft_may_campaign(const struct raft *raft)
 {
-	return !raft->removed && raft_self(raft) != NULL &&
-		raft_config_is_voter(&raft->config, raft->params.id);
+	const struct raft_member *before;
+
+	if (raft->removed)
+		return 0;
+	if (raft_self(raft) != NULL)
+		return raft_config_is_voter(&raft->config, raft->params.id);
+	if (!raft->has_previous || raft->config.index <= raft->commit)
+		return 0;
+	before = raft_config_find(&raft->previous, raft->params.id);
+	return before != NULL && before->incarnation == raft->params.incarnation &&
+		raft_config_is_voter(&raft->previous, raft->params.id);
 }
 
 struct raft_message *
@@ -403,7 +417,8 @@ raft_start(struct raft *raft, raft_time now)
 	raft_reset_election_deadline(raft);
 
 	/* nobody else to hear from */
-	if (raft_config_count_voters(&raft->config) == 1 && raft_may_campaign(raft))
+	if (raft_config_count_voters(&raft->config) == 1 && raft_self(raft) != NULL &&
+		raft_may_campaign(raft))
 		raft->election_deadline = now;
 	raft->notices = RAFT_NOTICE_STATE | RAFT_NOTICE_CONFIG;
 	raft->started = 1;
@@ -734,7 +749,8 @@ raft_peer_lost(struct raft *raft, raft_id id)
 		raft_time	delay = raft_random(raft, spread);
 
 		/* the most wanted leader asks first */
-		delay = delay * (raft_time) (100 - (self->priority > 100 ? 100 : self->priority)) / 100;
+		if (self != NULL)
+			delay = delay * (raft_time) (100 - (self->priority > 100 ? 100 : self->priority)) / 100;
 		if (raft->now + delay < raft->election_deadline)
 			raft->election_deadline = raft->now + delay;
 	}
