@@ -277,6 +277,7 @@ become_leader(struct raft *raft)
 	raft->notices |= RAFT_NOTICE_STATE | RAFT_NOTICE_LEADER;
 	raft->hint_active = 0;
 	raft->vain_elections = 0;
+	raft->lease_void = 0;
 	raft->uncommitted_bytes = 0;
 	raft->round = 0;
 	raft->n_reads = 0;
@@ -316,6 +317,13 @@ raft_must_refuse_vote(const struct raft *raft, const struct raft_message *messag
 		return 0;
 	if (raft->state == RAFT_LEADER)
 		return raft->now - raft_quorum_contact(raft) < half;
+
+	/*
+	 * Where leases are possible, one may rest on what this member has said
+	 * before it restarted and cannot remember.
+	 */
+	if (!raft->params.fast_detection && raft->now - raft->started_at < half)
+		return 1;
 	if (raft->leader == 0)
 		return 0;
 	if (raft->params.fast_detection && (message->flags & RAFT_FLAG_LEADER_GONE) &&

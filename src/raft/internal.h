@@ -234,6 +234,7 @@ struct raft
 
 	/* time */
 	raft_time	election_deadline;
+	raft_time	started_at;
 	raft_time	leader_contact;
 	raft_time	campaign_started;
 	int			vain_elections; /* of our own since there was a leader */
@@ -250,6 +251,7 @@ struct raft
 	raft_id		transfer_target;
 	raft_time	transfer_deadline;
 	int			transfer_sent;
+	int			lease_void;		/* boolean: somebody was told to campaign at once */
 	int			leave_when_sent;	/* boolean: removed, steps down after sending */
 	raft_u64	round;			/* heartbeat rounds of this leadership */
 	int			round_due;		/* boolean: a read waits for a new round */

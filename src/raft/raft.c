@@ -394,6 +394,7 @@ raft_start(struct raft *raft, raft_time now)
 	raft_term	term;
 
 	raft->now = now;
+	raft->started_at = now;
 	if (raft->log.last < raft->snapshot.index)
 		raft_log_reset(&raft->log, raft->snapshot.index, raft->snapshot.term);
 	if (raft->log.base_index > raft->snapshot.index)

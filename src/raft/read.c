@@ -119,7 +119,7 @@ raft_lease_until(const struct raft *raft)
 	raft_time	begin;
 	int			i;
 
-	if (raft->transfer_target != 0)
+	if (raft->transfer_target != 0 || raft->lease_void)
 		return 0;
 	for (i = 0; i < raft->config.n_members; i++)
 	{

@@ -89,6 +89,7 @@ raft_transfer_progress(struct raft *raft, struct raft_peer *peer)
 		raft->transfer_sent || peer->match < raft->log.last)
 		return;
 	raft->transfer_sent = 1;
+	raft->lease_void = 1;		/* the message may arrive after we have given up */
 	(void) raft_queue(raft, &raft->now_queue, RAFT_MSG_TIMEOUT_NOW, peer->id,
 					  peer->incarnation);
 }
