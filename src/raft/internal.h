@@ -28,6 +28,7 @@
 #include "pgraft/raft.h"
 
 #define RAFT_NEVER ((raft_time) 3600000)	/* "far away", added to now */
+#define RAFT_MAX_NUMBER (ULONG_MAX / 4) /* terms and indexes from outside */
 #define RAFT_ROUND_HISTORY 64	/* rounds whose send time is remembered */
 #define RAFT_MAX_PENDING_READS 4096
 #define RAFT_APPLY_ENTRIES 1024 /* per update */

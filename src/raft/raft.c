@@ -544,6 +544,11 @@ check_message(struct raft *raft, const struct raft_message *message)
 
 	if (!raft->started || message->type < 1 || message->type > RAFT_MSG_MAX)
 		return RAFT_E_INVALID;
+
+	/* no cluster counts that far, but arithmetic on it would wrap around */
+	if (message->term == 0 || message->term > RAFT_MAX_NUMBER ||
+		message->index > RAFT_MAX_NUMBER)
+		return RAFT_E_INVALID;
 	if (message->to != raft->params.id || message->from == raft->params.id ||
 		message->from == 0 || message->to_incarnation != raft->params.incarnation)
 		return RAFT_E_INVALID;

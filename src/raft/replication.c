@@ -423,7 +423,8 @@ check_entries(const struct raft *raft, const struct raft_message *message)
 			entry->term > message->term || entry->term == 0)
 			return RAFT_E_INVALID;
 		if (entry->type < RAFT_ENTRY_NORMAL || entry->type > RAFT_ENTRY_CONFIG ||
-			entry->length > raft->params.cache_bytes / 2)
+			entry->length > raft->params.cache_bytes / 2 ||
+			(entry->length > 0 && entry->data == NULL))
 			return RAFT_E_INVALID;
 		if (entry->type == RAFT_ENTRY_CONFIG)
 		{

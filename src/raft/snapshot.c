@@ -210,12 +210,14 @@ int
 raft_handle_snapshot(struct raft *raft, const struct raft_message *message)
 {
 	const struct raft_snapshot_meta *meta = message->snapshot;
+	unsigned char encoded[RAFT_CONFIG_MAX_BYTES];
 	raft_u64	end = message->offset + message->chunk_length;
 	int			last = (message->flags & RAFT_FLAG_LAST_CHUNK) != 0;
 
-	if (meta == NULL || meta->index == 0 || meta->term == 0 || meta->term > message->term ||
+	if (meta == NULL || meta->index == 0 || meta->index > RAFT_MAX_NUMBER ||
+		meta->term == 0 || meta->term > message->term ||
 		meta->config.index > meta->index || meta->config.n_members < 1 ||
-		meta->config.n_members > RAFT_MAX_MEMBERS ||
+		(message->chunk_length > 0 && message->chunk == NULL) ||
 		end < message->offset || end > message->total || last != (end == message->total) ||
 		message->chunk_length > 64 * 1024 * 1024 ||
 		(message->chunk_length == 0 && !last))
@@ -252,6 +254,8 @@ raft_handle_snapshot(struct raft *raft, const struct raft_message *message)
 		answer_offset(raft, message, raft->incoming_offset);
 		return RAFT_OK;
 	}
+	if (last && raft_config_encode(&meta->config, encoded, sizeof(encoded)) == 0)
+		return RAFT_E_INVALID;	/* not a configuration */
 	if (keep_chunk(raft, message) != RAFT_OK)
 		return RAFT_E_NOMEM;
 	raft->incoming_offset = end;
