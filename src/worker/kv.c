@@ -29,8 +29,8 @@
  *	- The root's counters: the worker alone writes, between two increments of
  *	  the change counter; readers repeat until they see it even and unchanged.
  *
- * A scan shows the store as it was at one revision (see pgraft_kv_scan for the
- * one exception).
+ * A scan shows the store as it was at one revision (see kv_scan.c for the one
+ * exception).
  *
  * What survives a crash: nothing.  The worker's end by exit(1) leaves the
  * store as it is, whole, until the next worker empties it; a crash of any
@@ -46,17 +46,14 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "lib/dshash.h"
 #include "miscadmin.h"
-#include "port/atomics.h"
-#include "storage/lwlock.h"
-#include "utils/dsa.h"
 #include "utils/memutils.h"
 
 #include "pgraft/bytes.h"
 #include "pgraft/compat.h"
-#include "pgraft/kv_store.h"
 #include "pgraft/shmem.h"
+
+#include "kv_internal.h"
 
 /* Values smaller than half of their block move to a smaller one... */
 #define KEEP_BLOCK_DIVISOR 2
@@ -64,85 +61,18 @@
 /* ...unless the block is so small that nothing would be gained. */
 #define SMALL_BLOCK 256
 
-/* Scans that met a change start again this often... */
-#define SCAN_ATTEMPTS 4
-
-/* ...and then keep the writer out, unless that would take too long. */
-#define GATE_MAX_KEYS 100000
-
-/*
- * probe is set while the key's bytes are in the memory of the process that
- * looks for them, and NULL in every stored item, where block has them.
- */
-typedef struct KvKey
-{
-	const char *probe;
-	dsa_pointer block;
-	uint32		length;
-	uint32		hash;
-} KvKey;
-
-typedef struct KvItem
-{
-	KvKey		key;			/* first, as dshash demands */
-	uint32		value_length;
-	uint32		capacity;		/* of the block: key and value */
-	uint64		create_revision;
-	uint64		mod_revision;
-	uint64		version;
-	uint64		digest;			/* of all the above that is replicated, and of the
-								 * bytes */
-} KvItem;
-
-typedef struct KvRoot
-{
-	int			tranche_id;
-	dshash_table_handle table;
-	pg_atomic_uint64 change_count;	/* odd while stats are being written */
-	pg_atomic_uint32 deleting;	/* from before a deletion until it shows in stats */
-	LWLock		gate;			/* held while a command changes the store */
-	PgraftKvStats stats;
-} KvRoot;
-
-/* What a scan copies entries into while it holds a lock. */
-typedef struct ScanBuffer
-{
-	char	   *bytes;
-	Size		used;
-	Size		capacity;
-	PgraftKvEntry *entries;		/* key and value hold offsets until the end */
-	int			n_entries;
-	int			max_entries;
-} ScanBuffer;
-
-typedef enum ScanOutcome
-{
-	SCAN_COMPLETE,
-	SCAN_BUFFER_FULL,
-	SCAN_INTERRUPTED
-} ScanOutcome;
-
 static const char *key_bytes(const KvKey *key, dsa_area *area);
 static int	compare_keys(const void *a, const void *b, size_t size, void *arg);
 static dshash_hash hash_key(const void *key, size_t size, void *arg);
 static void fill_parameters(dshash_parameters *parameters);
-static dshash_table *table(void);
 static void make_probe(KvKey *probe, const char *key, uint32 key_length);
-static char *item_bytes(const KvItem *item);
 static uint64 item_digest(const KvItem *item);
 static bool block_is_suitable(const KvItem *item, Size needed);
 static dsa_pointer allocate_block(Size size);
 static void forget_item(const KvItem *item);
-static void read_stats(PgraftKvStats *stats);
-static bool begins_with(const KvItem *item, const char *prefix, uint32 prefix_length);
-static ScanOutcome scan_once(ScanBuffer *buffer, const char *prefix, uint32 prefix_length,
-							 bool want_values, bool take_newer, bool *disturbed);
-static bool copy_item(ScanBuffer *buffer, const KvItem *item, bool want_values);
-static void grow_buffer(ScanBuffer *buffer, Size bytes, int entries);
-static int	compare_entries(const void *a, const void *b);
 
 /* Pointer to shared-memory state, inherited from the postmaster */
-static KvRoot *root = NULL;
+KvRoot	   *pgraft_kv_root = NULL;
 
 /* This process's attachment */
 static dshash_table *attached_table = NULL;
@@ -171,17 +101,17 @@ pgraft_kv_shmem_size(void)
 void
 pgraft_kv_shmem_init(void *root_memory, bool found)
 {
-	root = (KvRoot *) root_memory;
+	pgraft_kv_root = (KvRoot *) root_memory;
 	attached_table = NULL;
 
 	if (!found)
 	{
-		memset(root, 0, sizeof(KvRoot));
-		root->table = InvalidDsaPointer;
-		root->tranche_id = LWLockNewTrancheId();
-		pg_atomic_init_u64(&root->change_count, 0);
-		pg_atomic_init_u32(&root->deleting, 0);
-		LWLockInitialize(&root->gate, root->tranche_id);
+		memset(pgraft_kv_root, 0, sizeof(KvRoot));
+		pgraft_kv_root->table = InvalidDsaPointer;
+		pgraft_kv_root->tranche_id = LWLockNewTrancheId();
+		pg_atomic_init_u64(&pgraft_kv_root->change_count, 0);
+		pg_atomic_init_u32(&pgraft_kv_root->deleting, 0);
+		LWLockInitialize(&pgraft_kv_root->gate, pgraft_kv_root->tranche_id);
 	}
 }
 
@@ -196,7 +126,7 @@ pgraft_kv_create(dsa_area *area, void *root_memory)
 	dshash_parameters parameters;
 	dshash_table *new_table;
 
-	Assert(root == new_root);
+	Assert(pgraft_kv_root == new_root);
 
 	LWLockRegisterTranche(new_root->tranche_id, "PgraftKeyValue");
 	fill_parameters(&parameters);
@@ -214,12 +144,12 @@ fill_parameters(dshash_parameters *parameters)
 	parameters->compare_function = compare_keys;
 	parameters->hash_function = hash_key;
 	pgraft_dshash_set_copy(*parameters, dshash_memcpy);
-	parameters->tranche_id = root->tranche_id;
+	parameters->tranche_id = pgraft_kv_root->tranche_id;
 }
 
 /* The table, attached on first use and then for the life of the process. */
-static dshash_table *
-table(void)
+dshash_table *
+pgraft_kv_table(void)
 {
 	if (attached_table == NULL)
 	{
@@ -227,11 +157,11 @@ table(void)
 		dshash_parameters parameters;
 		MemoryContext old_context;
 
-		Assert(root != NULL && DsaPointerIsValid(root->table));
-		LWLockRegisterTranche(root->tranche_id, "PgraftKeyValue");
+		Assert(pgraft_kv_root != NULL && DsaPointerIsValid(pgraft_kv_root->table));
+		LWLockRegisterTranche(pgraft_kv_root->tranche_id, "PgraftKeyValue");
 		fill_parameters(&parameters);
 		old_context = MemoryContextSwitchTo(TopMemoryContext);
-		attached_table = dshash_attach(area, &parameters, root->table, area);
+		attached_table = dshash_attach(area, &parameters, pgraft_kv_root->table, area);
 		MemoryContextSwitchTo(old_context);
 	}
 	return attached_table;
@@ -277,8 +207,8 @@ make_probe(KvKey *probe, const char *key, uint32 key_length)
 	probe->hash = hash_bytes((const unsigned char *) key, (int) key_length);
 }
 
-static char *
-item_bytes(const KvItem *item)
+char *
+pgraft_kv_item_bytes(const KvItem *item)
 {
 	return (char *) dsa_get_address(pgraft_dsa(), item->key.block);
 }
@@ -292,13 +222,13 @@ item_bytes(const KvItem *item)
 void
 pgraft_kv_store_lock(void)
 {
-	LWLockAcquire(&root->gate, LW_EXCLUSIVE);
+	LWLockAcquire(&pgraft_kv_root->gate, LW_EXCLUSIVE);
 }
 
 void
 pgraft_kv_store_unlock(void)
 {
-	LWLockRelease(&root->gate);
+	LWLockRelease(&pgraft_kv_root->gate);
 }
 
 void
@@ -318,14 +248,14 @@ pgraft_kv_store_set(const PgraftKvRecord *record)
 	 * running out of memory changes nothing.  Nobody else writes, so what was
 	 * found stays true after the lock is released.
 	 */
-	item = dshash_find(table(), &probe, false);
+	item = dshash_find(pgraft_kv_table(), &probe, false);
 	if (item == NULL)
 		block = allocate_block(needed);
 	else
 	{
 		bool		suitable = block_is_suitable(item, needed);
 
-		dshash_release_lock(table(), item);
+		dshash_release_lock(pgraft_kv_table(), item);
 		if (!suitable)
 			block = allocate_block(needed);
 	}
@@ -335,7 +265,7 @@ pgraft_kv_store_set(const PgraftKvRecord *record)
 	 * because the error may come from inside the allocator with its locks held.
 	 * The worker stops then.
 	 */
-	item = dshash_find_or_insert(table(), &probe, &found);
+	item = dshash_find_or_insert(pgraft_kv_table(), &probe, &found);
 
 	if (found)
 		forget_item(item);
@@ -351,7 +281,7 @@ pgraft_kv_store_set(const PgraftKvRecord *record)
 	item->create_revision = record->create_revision;
 	item->mod_revision = record->mod_revision;
 	item->version = record->version;
-	bytes = item_bytes(item);
+	bytes = pgraft_kv_item_bytes(item);
 	memcpy(bytes, record->key, record->key_length);
 	if (record->value_length > 0)
 		memcpy(bytes + record->key_length, record->value, record->value_length);
@@ -361,7 +291,7 @@ pgraft_kv_store_set(const PgraftKvRecord *record)
 	store_bytes += needed;
 	store_digest += item->digest;
 	store_memory += item->capacity;
-	dshash_release_lock(table(), item);
+	dshash_release_lock(pgraft_kv_table(), item);
 }
 
 /* Takes an item that is about to change or go out of the sums. */
@@ -381,7 +311,7 @@ pgraft_kv_store_find(const char *key, uint32 key_length, PgraftKvRecord *record)
 	KvItem	   *item;
 
 	make_probe(&probe, key, key_length);
-	item = dshash_find(table(), &probe, false);
+	item = dshash_find(pgraft_kv_table(), &probe, false);
 	if (item == NULL)
 		return false;
 
@@ -392,7 +322,7 @@ pgraft_kv_store_find(const char *key, uint32 key_length, PgraftKvRecord *record)
 	record->create_revision = item->create_revision;
 	record->mod_revision = item->mod_revision;
 	record->version = item->version;
-	dshash_release_lock(table(), item);
+	dshash_release_lock(pgraft_kv_table(), item);
 	return true;
 }
 
@@ -404,15 +334,15 @@ pgraft_kv_store_delete(const char *key, uint32 key_length)
 	dsa_pointer block;
 
 	make_probe(&probe, key, key_length);
-	item = dshash_find(table(), &probe, true);
+	item = dshash_find(pgraft_kv_table(), &probe, true);
 	if (item == NULL)
 		return false;
 
-	pg_atomic_write_u32(&root->deleting, 1);
+	pg_atomic_write_u32(&pgraft_kv_root->deleting, 1);
 	pg_write_barrier();
 	forget_item(item);
 	block = item->key.block;
-	dshash_delete_entry(table(), item); /* releases the lock */
+	dshash_delete_entry(pgraft_kv_table(), item); /* releases the lock */
 	dsa_free(pgraft_dsa(), block);
 	return true;
 }
@@ -424,14 +354,14 @@ pgraft_kv_store_delete_prefix(const char *prefix, uint32 prefix_length)
 	KvItem	   *item;
 	uint64		deleted = 0;
 
-	pg_atomic_write_u32(&root->deleting, 1);
+	pg_atomic_write_u32(&pgraft_kv_root->deleting, 1);
 	pg_write_barrier();
-	dshash_seq_init(&scan, table(), true);
+	dshash_seq_init(&scan, pgraft_kv_table(), true);
 	while ((item = dshash_seq_next(&scan)) != NULL)
 	{
 		dsa_pointer block = item->key.block;
 
-		if (!begins_with(item, prefix, prefix_length))
+		if (!pgraft_kv_begins_with(item, prefix, prefix_length))
 			continue;
 		forget_item(item);
 		dshash_delete_current(&scan);
@@ -461,12 +391,12 @@ pgraft_kv_store_visit(bool (*visit) (void *arg, const PgraftKvRecord *record), v
 	KvItem	   *item;
 	bool		go_on = true;
 
-	dshash_seq_init(&scan, table(), false);
+	dshash_seq_init(&scan, pgraft_kv_table(), false);
 	while (go_on && (item = dshash_seq_next(&scan)) != NULL)
 	{
 		PgraftKvRecord record;
 
-		record.key = item_bytes(item);
+		record.key = pgraft_kv_item_bytes(item);
 		record.key_length = item->key.length;
 		record.value = record.key + item->key.length;
 		record.value_length = item->value_length;
@@ -498,7 +428,7 @@ pgraft_kv_store_digest(void)
 }
 
 /*
- * The barriers pair with those of read_stats().  Items changed before are
+ * The barriers pair with those of pgraft_kv_read_stats().  Items changed before are
  * visible to whoever sees the new counters: their partition locks were
  * released first.
  */
@@ -506,23 +436,23 @@ void
 pgraft_kv_store_publish(const PgraftKvStats *stats)
 {
 	/* a predecessor may have ended in here and left it odd */
-	uint64		count = pg_atomic_read_u64(&root->change_count) & ~UINT64CONST(1);
+	uint64		count = pg_atomic_read_u64(&pgraft_kv_root->change_count) & ~UINT64CONST(1);
 
-	pg_atomic_write_u64(&root->change_count, count + 1);
+	pg_atomic_write_u64(&pgraft_kv_root->change_count, count + 1);
 	pg_write_barrier();
-	root->stats = *stats;
-	root->stats.keys = store_keys;
-	root->stats.bytes = store_bytes;
-	root->stats.memory_bytes = store_memory + store_keys * sizeof(KvItem);
+	pgraft_kv_root->stats = *stats;
+	pgraft_kv_root->stats.keys = store_keys;
+	pgraft_kv_root->stats.bytes = store_bytes;
+	pgraft_kv_root->stats.memory_bytes = store_memory + store_keys * sizeof(KvItem);
 	pg_write_barrier();
-	pg_atomic_write_u64(&root->change_count, count + 2);
-	pg_atomic_write_u32(&root->deleting, 0);
+	pg_atomic_write_u64(&pgraft_kv_root->change_count, count + 2);
+	pg_atomic_write_u32(&pgraft_kv_root->deleting, 0);
 }
 
 static uint64
 item_digest(const KvItem *item)
 {
-	const char *bytes = item_bytes(item);
+	const char *bytes = pgraft_kv_item_bytes(item);
 	uint64		digest = pgraft_digest_bytes(0, bytes, item->key.length);
 
 	digest = pgraft_digest_bytes(digest, bytes + item->key.length, item->value_length);
@@ -573,7 +503,7 @@ pgraft_kv_lookup(const char *key, uint32 key_length, PgraftKvEntry *entry)
 	make_probe(&probe, key, key_length);
 	for (;;)
 	{
-		KvItem	   *item = dshash_find(table(), &probe, false);
+		KvItem	   *item = dshash_find(pgraft_kv_table(), &probe, false);
 		uint32		value_length;
 
 		if (item == NULL)
@@ -581,17 +511,17 @@ pgraft_kv_lookup(const char *key, uint32 key_length, PgraftKvEntry *entry)
 		value_length = item->value_length;
 		if (value != NULL && value_length <= capacity)
 		{
-			memcpy(value, item_bytes(item) + key_length, value_length);
+			memcpy(value, pgraft_kv_item_bytes(item) + key_length, value_length);
 			entry->create_revision = item->create_revision;
 			entry->mod_revision = item->mod_revision;
 			entry->version = item->version;
-			dshash_release_lock(table(), item);
+			dshash_release_lock(pgraft_kv_table(), item);
 			value[value_length] = '\0';
 			entry->value = value;
 			entry->value_length = value_length;
 			break;
 		}
-		dshash_release_lock(table(), item);
+		dshash_release_lock(pgraft_kv_table(), item);
 
 		CHECK_FOR_INTERRUPTS();
 		if (value != NULL)
@@ -612,224 +542,42 @@ pgraft_kv_key_exists(const char *key, uint32 key_length)
 	KvItem	   *item;
 
 	make_probe(&probe, key, key_length);
-	item = dshash_find(table(), &probe, false);
+	item = dshash_find(pgraft_kv_table(), &probe, false);
 	if (item == NULL)
 		return false;
-	dshash_release_lock(table(), item);
+	dshash_release_lock(pgraft_kv_table(), item);
 	return true;
 }
 
-/*
- * The walk meets writers.  It aims at the state of the revision published when
- * it began: keys created later are left out.  A key of then that was
- * overwritten or deleted before the walk reached it cannot be shown as it was;
- * such a walk is repeated.  After SCAN_ATTEMPTS the writer is kept out for one
- * walk.  A store of more than GATE_MAX_KEYS is not worth that delay: there the
- * result is what the last walk saw, each entry true at some moment of the call.
- */
-PgraftKvEntry *
-pgraft_kv_scan(const char *prefix, uint32 prefix_length, int64 limit,
-			   bool want_values, int *n_entries)
-{
-	ScanBuffer	buffer;
-	PgraftKvStats stats;
-	int			attempt = 1;
-	int			i;
-
-	memset(&buffer, 0, sizeof(buffer));
-	read_stats(&stats);
-	if (prefix_length == 0)
-		grow_buffer(&buffer,
-					want_values ? stats.bytes + 2 * stats.keys : 64 * stats.keys,
-					(int) Min(stats.keys + 1, 1000000));
-	else
-		grow_buffer(&buffer, 8192, 64);
-
-	for (;;)
-	{
-		bool		last = (attempt >= SCAN_ATTEMPTS);
-		bool		gated = last && stats.keys <= GATE_MAX_KEYS;
-		bool		disturbed = false;
-		ScanOutcome outcome;
-
-		if (gated)
-			LWLockAcquire(&root->gate, LW_SHARED);
-		outcome = scan_once(&buffer, prefix, prefix_length, want_values, last, &disturbed);
-		if (gated)
-			LWLockRelease(&root->gate);
-
-		if (outcome == SCAN_COMPLETE)
-		{
-			if (last || !disturbed)
-				break;
-			attempt++;
-		}
-		else if (outcome == SCAN_BUFFER_FULL)
-			grow_buffer(&buffer, buffer.capacity * 2, buffer.max_entries * 2);
-
-		CHECK_FOR_INTERRUPTS();
-	}
-
-	for (i = 0; i < buffer.n_entries; i++)
-	{
-		PgraftKvEntry *entry = &buffer.entries[i];
-
-		entry->key = buffer.bytes + (Size) entry->key;
-		if (want_values)
-			entry->value = buffer.bytes + (Size) entry->value;
-	}
-	qsort(buffer.entries, (size_t) buffer.n_entries, sizeof(PgraftKvEntry), compare_entries);
-
-	*n_entries = buffer.n_entries;
-	if (limit >= 0 && limit < *n_entries)
-		*n_entries = (int) limit;
-	return buffer.entries;
-}
-
-/*
- * One walk over the table.  The lock moves with it from partition to
- * partition; while one is held this allocates nothing and raises nothing, and
- * leaves early when the backend is wanted elsewhere.  Sets *disturbed when the
- * result is not the state at the revision where the walk began; with
- * take_newer, keys made since then are taken, too.
- */
-static ScanOutcome
-scan_once(ScanBuffer *buffer, const char *prefix, uint32 prefix_length,
-		  bool want_values, bool take_newer, bool *disturbed)
-{
-	dshash_seq_status scan;
-	KvItem	   *item;
-	PgraftKvStats before;
-	PgraftKvStats after;
-	uint64		as_of;
-	ScanOutcome outcome = SCAN_COMPLETE;
-
-	*disturbed |= (pg_atomic_read_u32(&root->deleting) != 0);
-	pg_read_barrier();
-	read_stats(&before);
-	as_of = take_newer ? PG_UINT64_MAX : before.revision;
-	buffer->used = 0;
-	buffer->n_entries = 0;
-
-	dshash_seq_init(&scan, table(), false);
-	while ((item = dshash_seq_next(&scan)) != NULL)
-	{
-		if (InterruptPending)
-		{
-			outcome = SCAN_INTERRUPTED;
-			break;
-		}
-		if (!begins_with(item, prefix, prefix_length) || item->create_revision > as_of)
-			continue;
-		*disturbed |= (item->mod_revision > as_of);
-		if (!copy_item(buffer, item, want_values))
-		{
-			outcome = SCAN_BUFFER_FULL;
-			break;
-		}
-	}
-	dshash_seq_term(&scan);
-
-	*disturbed |= (pg_atomic_read_u32(&root->deleting) != 0);
-	pg_read_barrier();
-	read_stats(&after);
-	*disturbed |= (after.deletes != before.deletes);
-	return outcome;
-}
-
-static bool
-begins_with(const KvItem *item, const char *prefix, uint32 prefix_length)
+bool
+pgraft_kv_begins_with(const KvItem *item, const char *prefix, uint32 prefix_length)
 {
 	if (prefix_length == 0)
 		return true;
 	return item->key.length >= prefix_length &&
-		memcmp(item_bytes(item), prefix, prefix_length) == 0;
-}
-
-/* False when there is no room. */
-static bool
-copy_item(ScanBuffer *buffer, const KvItem *item, bool want_values)
-{
-	const char *bytes = item_bytes(item);
-	Size		key_length = item->key.length;
-	Size		value_length = want_values ? item->value_length : 0;
-	PgraftKvEntry *entry;
-
-	if (buffer->n_entries == buffer->max_entries ||
-		key_length + value_length + 2 > buffer->capacity - buffer->used)
-		return false;
-
-	entry = &buffer->entries[buffer->n_entries++];
-	memset(entry, 0, sizeof(*entry));
-	entry->key = (char *) buffer->used;
-	entry->key_length = item->key.length;
-	entry->create_revision = item->create_revision;
-	entry->mod_revision = item->mod_revision;
-	entry->version = item->version;
-	memcpy(buffer->bytes + buffer->used, bytes, key_length);
-	buffer->bytes[buffer->used + key_length] = '\0';
-	buffer->used += key_length + 1;
-
-	if (want_values)
-	{
-		entry->value = (char *) buffer->used;
-		entry->value_length = item->value_length;
-		memcpy(buffer->bytes + buffer->used, bytes + key_length, value_length);
-		buffer->bytes[buffer->used + value_length] = '\0';
-		buffer->used += value_length + 1;
-	}
-	return true;
-}
-
-/* Room for at least that much; what was in it is lost. */
-static void
-grow_buffer(ScanBuffer *buffer, Size bytes, int entries)
-{
-	if (buffer->bytes != NULL)
-	{
-		pfree(buffer->bytes);
-		pfree(buffer->entries);
-	}
-	buffer->capacity = Max(bytes, 1024);
-	buffer->max_entries = Max(entries, 16);
-	buffer->bytes = MemoryContextAllocHuge(CurrentMemoryContext, buffer->capacity);
-	buffer->entries = MemoryContextAllocHuge(CurrentMemoryContext,
-											 (Size) buffer->max_entries * sizeof(PgraftKvEntry));
-}
-
-static int
-compare_entries(const void *a, const void *b)
-{
-	const PgraftKvEntry *left = (const PgraftKvEntry *) a;
-	const PgraftKvEntry *right = (const PgraftKvEntry *) b;
-	int			order;
-
-	order = memcmp(left->key, right->key, Min(left->key_length, right->key_length));
-	if (order != 0)
-		return order;
-	return (left->key_length > right->key_length) - (left->key_length < right->key_length);
+		memcmp(pgraft_kv_item_bytes(item), prefix, prefix_length) == 0;
 }
 
 void
 pgraft_kv_get_stats(PgraftKvStats *stats)
 {
-	read_stats(stats);
+	pgraft_kv_read_stats(stats);
 	stats->memory_bytes = pgraft_dsa_total_size(pgraft_dsa(), stats->memory_bytes);
 }
 
 /* A consistent copy of the counters, without a lock. */
-static void
-read_stats(PgraftKvStats *stats)
+void
+pgraft_kv_read_stats(PgraftKvStats *stats)
 {
 	for (;;)
 	{
-		uint64		before = pg_atomic_read_u64(&root->change_count);
+		uint64		before = pg_atomic_read_u64(&pgraft_kv_root->change_count);
 		uint64		after;
 
 		pg_read_barrier();
-		*stats = root->stats;
+		*stats = pgraft_kv_root->stats;
 		pg_read_barrier();
-		after = pg_atomic_read_u64(&root->change_count);
+		after = pg_atomic_read_u64(&pgraft_kv_root->change_count);
 		if (before == after && (before & 1) == 0)
 			return;
 
