@@ -156,6 +156,7 @@ typedef enum PgraftResult
 	PGRAFT_RESULT_COMPACTED,	/* 22023: older than the log */
 	PGRAFT_RESULT_REMOVED,		/* 55000 this member was removed */
 	PGRAFT_RESULT_SHUTDOWN,		/* 57P01 */
+	PGRAFT_RESULT_NOT_LISTENING,	/* 55000 port taken, bad certificate */
 	PGRAFT_RESULT_FAILED		/* XX000/58030, detail says what */
 } PgraftResult;
 

@@ -138,7 +138,10 @@ pgraft_node_begin(PgraftNode *node)
 	pgraft_state_reset();
 
 	if (pgraft_node_id == 0)
+	{
+		strlcpy(node->failure, "\"pgraft.node_id\" is not set", sizeof(node->failure));
 		return;
+	}
 
 	code = pgraft_storage_read_identity(&node->io, node->directory, &identity, &error);
 	if (code == PGRAFT_ERR_NOT_FOUND)

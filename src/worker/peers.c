@@ -119,6 +119,8 @@ pgraft_peers_open(PgraftNode *node)
 	if (pgraft_net_create(&node->net, options, &callbacks, node->now, &error) != PGRAFT_OK)
 	{
 		node->net = NULL;
+		if (error.hint[0] == '\0')
+			pgraft_error_hint(&error, "Correct the setting or the file; the member tries again every second.");
 		if (strcmp(node->failure, error.message) != 0)
 			pgraft_report(LOG, &error);
 		snprintf(node->failure, sizeof(node->failure), "%s", error.message);

@@ -90,6 +90,9 @@ static const struct
 	{PGRAFT_RESULT_SHUTDOWN, ERRCODE_ADMIN_SHUTDOWN,
 		"the pgraft consensus worker is shutting down",
 		NULL},
+	{PGRAFT_RESULT_NOT_LISTENING, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"this member cannot listen for other members",
+		"Correct the setting; the member tries again every second and after a reload."},
 	{PGRAFT_RESULT_FAILED, ERRCODE_INTERNAL_ERROR,
 		"the pgraft consensus worker could not do that",
 		NULL}

@@ -537,7 +537,7 @@ step_init(PgraftNode *node, PgraftOperation *op)
 	}
 	if (node->net == NULL)
 	{
-		pgraft_operation_answer(node, op, PGRAFT_RESULT_FAILED, node->failure);
+		pgraft_operation_answer(node, op, PGRAFT_RESULT_NOT_LISTENING, node->failure);
 		return;
 	}
 	if (node->raft == NULL && (pgraft_initial_cluster[0] == '\0' || pgraft_node_id == 1))

@@ -64,7 +64,7 @@ define_identity_settings(void)
 							"Sets the number of this member, unique in its cluster.",
 							"If set to zero, this server takes no part in any cluster.",
 							&pgraft_node_id,
-							0, 0, INT_MAX,
+							0, INT_MIN, INT_MAX,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("pgraft.name",
@@ -85,7 +85,7 @@ define_identity_settings(void)
 							"Sets the TCP port on which this member listens for other members.",
 							NULL,
 							&pgraft_port,
-							7001, 1, 65535,
+							7001, INT_MIN, INT_MAX,
 							PGC_POSTMASTER, 0,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("pgraft.listen_address",
@@ -246,6 +246,20 @@ check_combinations(void)
 	bool		key = pgraft_ssl_key_file[0] != '\0';
 	bool		ca = pgraft_ssl_ca_file[0] != '\0';
 
+	/*
+	 * A value outside a range given to DefineCustomIntVariable() would be
+	 * answered with a warning and the default: another member's id or port.
+	 */
+	if (pgraft_node_id < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for \"pgraft.node_id\": %d", pgraft_node_id),
+				 errhint("Set it to a number from 1 on that no other member has, or to 0 to take no part.")));
+	if (pgraft_port < 1 || pgraft_port > 65535)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for \"pgraft.port\": %d", pgraft_port),
+				 errhint("Valid ports are 1 to 65535.")));
 	if (pgraft_heartbeat_interval > pgraft_election_timeout / 3)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
