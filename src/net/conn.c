@@ -344,7 +344,9 @@ read_frames(PgraftConn *conn)
 			case IO_WAIT:
 				return;
 			case IO_CLOSED:
-				pgraft_conn_end(conn, END_CLOSED, "connection closed by the other side");
+				pgraft_conn_end(conn, END_CLOSED, "%s", conn->state == CONN_GREETING ?
+								"connection closed before the greeting was answered" :
+								"connection closed by the other side");
 				return;
 			case IO_FAILED:
 				pgraft_conn_end(conn, END_NETWORK, "%s", conn->reason);

@@ -54,6 +54,7 @@ static SSL_CTX *make_context(const SSL_METHOD *method, const PgraftNetOptions *o
 static PgraftErrorCode load_files(SSL_CTX *context, const PgraftNetOptions *options,
 								  PgraftError *error);
 static PgraftErrorCode load_crl(SSL_CTX *context, const char *file, PgraftError *error);
+static bool is_key_mismatch(void);
 static int	refuse_passphrase(char *buffer, int size, int writing, void *asked);
 static void check_own_certificate(SSL_CTX *context, const PgraftNetOptions *options,
 								  char *warning, size_t warning_size);
@@ -208,7 +209,8 @@ load_files(SSL_CTX *context, const PgraftNetOptions *options, PgraftError *error
 							"could not load certificate file \"%s\": %s",
 							options->ssl_cert_file, queued_error());
 	ERR_clear_error();
-	if (SSL_CTX_use_PrivateKey_file(context, options->ssl_key_file, SSL_FILETYPE_PEM) != 1)
+	if (SSL_CTX_use_PrivateKey_file(context, options->ssl_key_file, SSL_FILETYPE_PEM) != 1 &&
+		!is_key_mismatch())
 	{
 		pgraft_error(error, PGRAFT_ERR_CONFIG,
 					 "could not load private key file \"%s\": %s", options->ssl_key_file,
@@ -221,8 +223,8 @@ load_files(SSL_CTX *context, const PgraftNetOptions *options, PgraftError *error
 	ERR_clear_error();
 	if (SSL_CTX_check_private_key(context) != 1)
 		return pgraft_error(error, PGRAFT_ERR_CONFIG,
-							"private key file \"%s\" does not match certificate file \"%s\": %s",
-							options->ssl_key_file, options->ssl_cert_file, queued_error());
+							"private key file \"%s\" does not match certificate file \"%s\"",
+							options->ssl_key_file, options->ssl_cert_file);
 	ERR_clear_error();
 	names = SSL_load_client_CA_file(options->ssl_ca_file);
 	if (names == NULL ||
@@ -253,6 +255,17 @@ load_crl(SSL_CTX *context, const char *file, PgraftError *error)
 							file, queued_error());
 	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
 	return PGRAFT_OK;
+}
+
+/* OpenSSL compares with the certificate already when it loads a key. */
+static bool
+is_key_mismatch(void)
+{
+	unsigned long code = ERR_peek_error();
+
+	return ERR_GET_LIB(code) == ERR_LIB_X509 &&
+		(ERR_GET_REASON(code) == X509_R_KEY_VALUES_MISMATCH ||
+		 ERR_GET_REASON(code) == X509_R_KEY_TYPE_MISMATCH);
 }
 
 /* Nobody is there to answer, and a prompt would stop the loop. */
@@ -437,8 +450,8 @@ failed(PgraftConn *conn, int result, const char *what)
 
 /*
  * Whether the other side's certificate is made out to `name`: a DNS name of
- * its subjectAltName or its common name is that very string.  found gets a
- * name that it does bear, fit to be logged.
+ * its subjectAltName or its common name is that very string.  found gets the
+ * first name that it bears, fit to be logged.
  */
 bool
 pgraft_tls_peer_is(PgraftConn *conn, const char *name, char *found, size_t found_size)
@@ -463,9 +476,7 @@ certificate_has_name(X509 *certificate, const char *name, char *found, size_t fo
 	int			at = -1;
 	int			i;
 
-	snprintf(found, found_size, "none");
-	if (name[0] == '\0')
-		return false;
+	found[0] = '\0';
 	while (!result && (at = X509_NAME_get_index_by_NID(subject, NID_commonName, at)) >= 0)
 		result = name_equals(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)),
 							 name, found, found_size);
@@ -480,7 +491,9 @@ certificate_has_name(X509 *certificate, const char *name, char *found, size_t fo
 	}
 	GENERAL_NAMES_free(names);
 	ERR_clear_error();
-	return result;
+	if (found[0] == '\0')
+		strlcpy(found, "none", found_size);
+	return result && name[0] != '\0';
 }
 
 static bool
@@ -496,9 +509,13 @@ name_equals(const ASN1_STRING *value, const char *name, char *found, size_t foun
 
 	/* by length: a NUL inside must not cut the comparison short */
 	result = (size_t) length == strlen(name) && memcmp(text, name, (size_t) length) == 0;
-	for (i = 0; i < (size_t) length && i < found_size - 1; i++)
-		found[i] = text[i] >= 0x20 && text[i] < 0x7f ? (char) text[i] : '?';
-	found[i] = '\0';
+	if (found[0] == '\0')
+	{
+		/* it goes into our log: no control characters */
+		for (i = 0; i < (size_t) length && i < found_size - 1; i++)
+			found[i] = text[i] >= 0x20 && text[i] < 0x7f ? (char) text[i] : '?';
+		found[i] = '\0';
+	}
 	OPENSSL_free(text);
 	return result;
 }
