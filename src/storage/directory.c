@@ -110,7 +110,7 @@ remember_name(void *arg, const char *name)
 		list->out_of_memory = true;
 		return;
 	}
-	strcpy(list->names[list->n++].name, name);
+	strlcpy(list->names[list->n++].name, name, PGRAFT_NAME_BYTES);
 }
 
 /* The caller frees list->names, also after an error. */

@@ -281,12 +281,12 @@ make_directory(PgraftIo *io, const char *directory, PgraftError *error)
 		return pgraft_io_error(error, "create directory", directory);
 
 	/* an interrupted attempt may have made it without syncing the parent */
-	strcpy(parent, directory);
+	strlcpy(parent, directory, sizeof(parent));
 	while (strlen(parent) > 1 && parent[strlen(parent) - 1] == '/')
 		parent[strlen(parent) - 1] = '\0';
 	slash = strrchr(parent, '/');
 	if (slash == NULL)
-		strcpy(parent, ".");
+		strlcpy(parent, ".", sizeof(parent));
 	else if (slash == parent)
 		parent[1] = '\0';
 	else

@@ -96,7 +96,7 @@ pgraft_snapshot_file_begin(PgraftIo *io, const char *directory,
 	file->table_allocated = 0;
 	file->fd = -1;
 	file->config_length = config_length;
-	file->config = malloc(config_length + 1);
+	file->config = calloc(1, PGRAFT_ALIGN8(config_length) + 1);
 	file->block = malloc(PGRAFT_SNAPSHOT_BLOCK_BYTES);
 	if (file->config == NULL || file->block == NULL)
 	{
@@ -244,7 +244,10 @@ pgraft_snapshot_file_finish(PgraftIo *io, const char *directory,
 	code = write_table(io, file, from, &table_crc, error);
 	if (code != PGRAFT_OK)
 		return code;
-	code = pgraft_write_at(io, file->fd, from, file->config, file->config_length,
+
+	/* with its padding: the file must reach up to where data begins */
+	code = pgraft_write_at(io, file->fd, from, file->config,
+						   PGRAFT_ALIGN8(file->config_length),
 						   PGRAFT_SNAPSHOT_HEADER_BYTES, error);
 	if (code != PGRAFT_OK)
 		return code;

@@ -129,8 +129,8 @@ fixture_snapshot_meta(struct raft_snapshot_meta *meta, raft_index index,
 	meta->config.members[0].incarnation = 1;
 	meta->config.members[0].role = RAFT_VOTER;
 	meta->config.members[0].port = 7001;
-	strcpy(meta->config.members[0].name, "n1");
-	strcpy(meta->config.members[0].address, "127.0.0.1");
+	strlcpy(meta->config.members[0].name, "n1", RAFT_NAME_SIZE);
+	strlcpy(meta->config.members[0].address, "127.0.0.1", RAFT_ADDRESS_SIZE);
 }
 
 unsigned char
@@ -238,7 +238,7 @@ fixture_init(Fixture *f, FaultyDisk *disk, const Step *steps, int n_steps)
 	f->identity.node_id = 2;
 	f->identity.incarnation = 3;
 	f->identity.member_uid = 0x1234567890ABCDEFUL;
-	strcpy(f->identity.cluster_id, "test");
+	strlcpy(f->identity.cluster_id, "test", sizeof(f->identity.cluster_id));
 	f->steps = steps;
 	f->n_steps = n_steps;
 	for (i = 0; i < n_steps; i++)

@@ -492,13 +492,12 @@ test_scan(void)
  * ----------------------------------------------------------------
  */
 static void
-remove_tree(const char *directory)
+remove_name(void *arg, const char *name)
 {
-	char		command[300];
+	char		path[400];
 
-	snprintf(command, sizeof(command), "rm -rf '%s'", directory);
-	if (system(command) != 0)
-		printf("# could not remove %s\n", directory);
+	snprintf(path, sizeof(path), "%s/%s", (const char *) arg, name);
+	unlink(path);
 }
 
 static int
@@ -578,7 +577,8 @@ test_real_files(void)
 	is_u64(last, 100, "everything is there");
 	pgraft_storage_close(storage);
 	is_u64(pgraft_log_scan(&io, path, NULL, NULL, NULL, &f.error), PGRAFT_OK, "verify");
-	remove_tree(directory);
+	io.list(&io, path, remove_name, path);
+	ok(rmdir(path) == 0 && rmdir(directory) == 0, "nothing but files is left");
 	faulty_disk_destroy(f.disk);
 }
 
