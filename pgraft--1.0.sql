@@ -464,7 +464,7 @@ COMMENT ON FUNCTION pgraft_stat() IS
 CREATE VIEW pg_stat_pgraft AS
 	SELECT * FROM pgraft_stat();
 COMMENT ON VIEW pg_stat_pgraft IS
-'This member: one row.  Times are in milliseconds; null means unknown.';
+'This member: one row.  Times are in milliseconds; null means unknown.  Counters begin at stats_reset, fsyncs and fsync_time at started_at.';
 
 CREATE FUNCTION pgraft_stat_members(
 	OUT node_id integer,
@@ -529,7 +529,7 @@ COMMENT ON FUNCTION pgraft_stat_network() IS
 CREATE VIEW pg_stat_pgraft_network AS
 	SELECT * FROM pgraft_stat_network();
 COMMENT ON VIEW pg_stat_pgraft_network IS
-'One row a peer.  rtt is the smoothed round trip in milliseconds.';
+'One row a peer, counted since the worker''s start.  rtt is the smoothed round trip in milliseconds.';
 
 CREATE FUNCTION pgraft_stat_storage(
 	OUT segments bigint,
@@ -551,8 +551,7 @@ CREATE FUNCTION pgraft_stat_storage(
 	OUT torn_bytes bigint,
 	OUT recovery_time double precision,
 	OUT recovery_bytes bigint,
-	OUT started_at timestamptz,
-	OUT stats_reset timestamptz)
+	OUT started_at timestamptz)
 RETURNS record
 AS 'MODULE_PATHNAME', 'pgraft_sql_stat_storage'
 LANGUAGE C VOLATILE PARALLEL SAFE;
@@ -563,14 +562,14 @@ COMMENT ON FUNCTION pgraft_stat_storage() IS
 CREATE VIEW pg_stat_pgraft_storage AS
 	SELECT * FROM pgraft_stat_storage();
 COMMENT ON VIEW pg_stat_pgraft_storage IS
-'The consensus log on disk.  Times are in milliseconds; fsync_histogram[i] counts the flushes that took less than fsync_bounds[i] and not less than the bound before.';
+'The consensus log on disk, counted since started_at.  Times are in milliseconds; fsync_histogram[i] counts the flushes that took less than fsync_bounds[i] and not less than the bound before.';
 
 CREATE FUNCTION pgraft_reset_stats()
 RETURNS void
 AS 'MODULE_PATHNAME', 'pgraft_sql_reset_stats'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION pgraft_reset_stats() IS
-'Makes the counters of this member''s pg_stat_pgraft views begin again.  SQLSTATE 55000: not preloaded.';
+'Makes the counters of pg_stat_pgraft begin again; those of network and storage go on.  SQLSTATE 55000: not preloaded.';
 
 -- reads what this member has, so that it never waits for the cluster
 CREATE VIEW pgraft_kv AS

@@ -6,8 +6,9 @@
  * Called in backends; they copy the status block that the worker publishes and
  * never wait for it.  A value that is not known is NULL.
  *
- * Counters begin with the worker or with pgraft_reset_stats(), whichever was
- * later: started_at and stats_reset say when.
+ * The worker's counters begin with it or with pgraft_reset_stats(), whichever
+ * was later: stats_reset says when.  Those of storage and network begin with
+ * the worker: started_at.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -357,7 +358,6 @@ pgraft_sql_stat_storage(PG_FUNCTION_ARGS)
 	pgraft_row_float(&row, milliseconds(storage->recovery_us));
 	pgraft_row_u64(&row, storage->recovery_bytes);
 	pgraft_row_timestamp(&row, status.started_at);
-	pgraft_row_timestamp(&row, status.reset_at);
 	return pgraft_row_result(&row, fcinfo);
 }
 
