@@ -280,7 +280,10 @@ pgraft_snapshot_abort(PgraftSnapshotWriter *writer)
 
 	(void) pgraft_remove(storage->io, storage->directory,
 						 writer->file.temporary, NULL);
-	if (writer->finished)
+
+	/* the leader may have sent the very same one meanwhile */
+	if (writer->finished && writer->file.index != newest_snapshot(storage) &&
+		writer->file.index != storage->recorded_snapshot)
 		pgraft_storage_unlink_snapshot(storage, writer->file.index,
 									   writer->file.term);
 	pgraft_snapshot_file_free(storage->io, &writer->file);

@@ -522,8 +522,10 @@ faulty_disk_data(const FaultyDisk *disk, const char *path, size_t *length)
 	for (i = 0; i < disk->current.n; i++)
 		if (strcmp(disk->current.entries[i].path, path) == 0)
 		{
-			*length = disk->current.entries[i].node->size;
-			return disk->current.entries[i].node->cached;
+			const Node *node = disk->current.entries[i].node;
+
+			*length = node->size;
+			return node->cached != NULL ? node->cached : (const unsigned char *) "";
 		}
 	return NULL;
 }
