@@ -363,6 +363,9 @@ int raft_create(struct raft **raft, const struct raft_params *params,
 int raft_restore_hard_state(struct raft *raft, const struct raft_hard_state *state);
 int raft_restore_snapshot(struct raft *raft, const struct raft_snapshot_meta *meta);
 int raft_restore_entry(struct raft *raft, const struct raft_entry *entry);
+/* Entries from `from` on were dropped (PgraftRecovery.truncate): an entry that
+ * follows may be missing, or be behind the log's start. */
+int raft_restore_truncate(struct raft *raft, raft_index from);
 /* The log on disk begins after (index, term): a compacted prefix newer than
  * the snapshot is impossible, an older one (kept entries) is normal. */
 int raft_restore_log_start(struct raft *raft, raft_index index, raft_term term);

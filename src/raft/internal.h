@@ -166,6 +166,8 @@ struct raft_peer
 	int			probe_sent;
 	int			append_due;		/* boolean: send even an empty one */
 	raft_time	last_contact;	/* any answer */
+	raft_time	fall_back_due;	/* not back to probing before; see
+								 * append_rejected() */
 	raft_u64	acked_round;
 	int			caught_up_rounds;	/* learner */
 	struct raft_inflight *inflight; /* ring */
@@ -212,6 +214,7 @@ struct raft
 	raft_u64	random_state;
 	raft_time	now;
 	int			started;
+	int			restore_skips;	/* boolean: see raft_restore_entry() */
 
 	/* persistent */
 	raft_term	term;

@@ -20,6 +20,7 @@ raft_progress_reset(struct raft *raft, struct raft_peer *peer)
 {
 	peer->match = 0;
 	peer->sent_commit = 0;
+	peer->fall_back_due = 0;
 	peer->last_contact = raft->now;
 	peer->acked_round = 0;
 	peer->caught_up_rounds = 0;

@@ -343,31 +343,58 @@ raft_restore_log_start(struct raft *raft, raft_index index, raft_term term)
 }
 
 int
-raft_restore_entry(struct raft *raft, const struct raft_entry *entry)
+raft_restore_truncate(struct raft *raft, raft_index from)
 {
 	struct raft_log *log = &raft->log;
 
-	if (entry->index <= log->base_index || entry->index > log->last + 1)
+	if (from <= log->base_index)
 		return RAFT_E_CORRUPT;
-	if (entry->index <= log->last)
+	raft->restore_skips = 0;
+	if (from > log->last)
+		return RAFT_OK;
+
+	/*
+	 * What is replayed may be older than the snapshot, so a configuration from
+	 * the snapshot stays; one from an entry behind it goes.
+	 */
+	if (raft->has_previous && raft->config.index >= from)
 	{
-		/*
-		 * What is replayed may be older than the snapshot, so a configuration
-		 * from the snapshot stays; one from an entry behind it goes.
-		 */
-		if (raft->has_previous && raft->config.index >= entry->index)
-		{
-			raft->config = raft->previous;
-			raft->has_previous = 0;
-		}
-		raft_log_truncate(log, entry->index);
+		raft->config = raft->previous;
+		raft->has_previous = 0;
 	}
-	if (entry->term < raft_log_last_term(log))
+	raft_log_truncate(log, from);
+	return RAFT_OK;
+}
+
+/*
+ * The log begins after an entry that may be younger than what the replay
+ * brings first: entries that were truncated together with the predecessor of
+ * that one.  They are skipped; the truncation, or the entry that replaced the
+ * first of them, must follow.
+ */
+int
+raft_restore_entry(struct raft *raft, const struct raft_entry *entry)
+{
+	struct raft_log *log = &raft->log;
+	int			error;
+
+	if (entry->index <= log->base_index)
 		return RAFT_E_CORRUPT;
+	if (entry->index > log->last + 1)
+		return raft->restore_skips ? RAFT_OK : RAFT_E_CORRUPT;
+	error = raft_restore_truncate(raft, entry->index);
+	if (error != RAFT_OK)
+		return error;
+	if (entry->term < raft_log_last_term(log))
+	{
+		if (log->last > log->base_index)
+			return RAFT_E_CORRUPT;
+		raft->restore_skips = 1;
+		return RAFT_OK;
+	}
 	if (entry->type == RAFT_ENTRY_CONFIG && entry->index > raft->snapshot.index)
 	{
-		int			error = restore_config(raft, entry);
-
+		error = restore_config(raft, entry);
 		if (error != RAFT_OK)
 			return error;
 	}
@@ -395,6 +422,8 @@ raft_start(struct raft *raft, raft_time now)
 
 	raft->now = now;
 	raft->started_at = now;
+	if (raft->restore_skips)
+		return RAFT_E_CORRUPT;	/* the truncation never came */
 	if (raft->log.last < raft->snapshot.index)
 		raft_log_reset(&raft->log, raft->snapshot.index, raft->snapshot.term);
 	if (raft->log.base_index > raft->snapshot.index)

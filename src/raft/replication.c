@@ -205,6 +205,18 @@ append_rejected(struct raft *raft, struct raft_peer *peer,
 	if (message->index < peer->match ||
 		(peer->progress == RAFT_PROGRESS_PROBE && message->index != peer->next - 1))
 		return;					/* an answer overtaken by later ones */
+	if (peer->progress == RAFT_PROGRESS_REPLICATE)
+	{
+		/*
+		 * Lost, or only overtaken?  Each return to probing sends the window
+		 * again, so on links that reorder it must not happen for each reject,
+		 * or messages would multiply.  If something was lost indeed, the empty
+		 * message after the next heartbeat's answer brings another reject.
+		 */
+		if (raft->now < peer->fall_back_due)
+			return;
+		peer->fall_back_due = raft->now + raft->params.heartbeat_interval_ms / 2;
+	}
 	if (message->index == peer->match)
 		peer->match = 0;		/* it has lost what it had acknowledged */
 

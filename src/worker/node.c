@@ -51,6 +51,7 @@ static int	restore_snapshot(void *context, const struct raft_snapshot_meta *meta
 static int	restore_log_start(void *context, raft_index index, raft_term term);
 static int	restore_hard_state(void *context, const struct raft_hard_state *state);
 static int	restore_entry(void *context, const struct raft_entry *entry);
+static int	restore_truncate(void *context, raft_index from);
 static int	consume_snapshot(void *arg, const unsigned char *data, size_t length);
 
 raft_u64
@@ -204,6 +205,7 @@ open_member(PgraftNode *node, PgraftError *error)
 	recovery.log_start = restore_log_start;
 	recovery.hard_state = restore_hard_state;
 	recovery.entry = restore_entry;
+	recovery.truncate = restore_truncate;
 	if (pgraft_storage_open(&node->io, node->directory, &node->storage_options, &recovery,
 							&node->identity, &node->storage, error) != PGRAFT_OK)
 		return false;
@@ -655,4 +657,10 @@ static int
 restore_entry(void *context, const struct raft_entry *entry)
 {
 	return raft_restore_entry(((PgraftNode *) context)->raft, entry);
+}
+
+static int
+restore_truncate(void *context, raft_index from)
+{
+	return raft_restore_truncate(((PgraftNode *) context)->raft, from);
 }

@@ -278,8 +278,10 @@ recovered_entry(void *context, const struct raft_entry *entry)
 static int
 recovered_truncate(void *context, raft_index from)
 {
-	sim_check_recover_truncate(callback_world, context, from);
-	return 0;
+	SimNode    *node = context;
+
+	sim_check_recover_truncate(callback_world, node, from);
+	return raft_restore_truncate(node->raft, from);
 }
 
 static int
