@@ -19,6 +19,7 @@
  *
  *-------------------------------------------------------------------------
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -390,6 +391,7 @@ sim_check_committed(const SimWorld *world)
 const char *
 sim_check_converged(SimWorld *world)
 {
+	static char text[160];
 	SimChecker *checker = world->checker;
 	SimNode    *leader = sim_leader(world);
 	int			i;
@@ -404,9 +406,17 @@ sim_check_converged(SimWorld *world)
 		const SimNode *node = &world->nodes[member->id - 1];
 
 		if (!sim_node_running(node) || node->incarnation != member->incarnation)
-			return "a member has not joined";
+		{
+			snprintf(text, sizeof(text), "member %u.%lu has not joined, it is .%lu",
+					 member->id, member->incarnation, node->incarnation);
+			return text;
+		}
 		if (node->machine.applied != checker->n_committed)
-			return "a member has not applied everything";
+		{
+			snprintf(text, sizeof(text), "member %u has applied %lu of %lu", member->id,
+					 node->machine.applied, checker->n_committed);
+			return text;
+		}
 		if (node->machine.chain != checker->chains[checker->n_applied - 1])
 			return "a member has another state";
 	}

@@ -107,6 +107,8 @@ world_settings(SimWorld *world)
 	settings->snapshot_every = pick(world, 5, 20, 60, 100000);
 	settings->retain = pick(world, 0, 1, 10, 100);
 	settings->ballast = pick(world, 0, 300, 2000, 20000);
+	if (settings->ballast > 40 * settings->params.snapshot_chunk_bytes)
+		settings->ballast = 40 * settings->params.snapshot_chunk_bytes;
 	settings->fault_interval = pick(world, election / 2, election, 3 * election, 8 * election);
 	settings->operator_interval = pick(world, 0, election, 3 * election, 8 * election);
 	if (settings->initial_voters == 1 && settings->operator_interval == 0)
@@ -307,9 +309,11 @@ sim_fault_stop_all(SimWorld *world)
 static int
 known_to_somebody(SimWorld *world, raft_id id)
 {
+	const struct raft_config *config = sim_check_config(world);
 	int			i;
 
-	if (raft_config_find(sim_check_config(world), id) != NULL)
+	/* before anything is applied every member counts */
+	if (config->n_members == 0 || raft_config_find(config, id) != NULL)
 		return 1;
 	for (i = 0; i < world->settings.n_slots; i++)
 	{

@@ -186,6 +186,7 @@ sim_flush_complete(SimWorld *world, SimNode *node)
 		SimJob	   *job = &node->jobs[i];
 
 		pgraft_storage_complete(node->storage, job->job);
+		job->job = NULL;
 		if (sim_node_check_disk(world, node))
 			return;
 		node->durable_epoch = job->epoch;
@@ -193,7 +194,6 @@ sim_flush_complete(SimWorld *world, SimNode *node)
 		for (k = 0; k < job->n_after; k++)
 			sim_net_send(world, node, job->after[k]);
 		free(job->after);
-		job->job = NULL;
 		job->after = NULL;
 		job->n_after = 0;
 	}

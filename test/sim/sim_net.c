@@ -25,6 +25,8 @@
 
 #include "sim.h"
 
+#define MAX_IN_FLIGHT 20000
+
 static size_t
 aligned(size_t size)
 {
@@ -156,6 +158,9 @@ sim_net_send(SimWorld *world, SimNode *from, SimMessage *message)
 		free(message);
 		return;
 	}
+	if (world->n_heap > MAX_IN_FLIGHT)
+		sim_violation(world, "liveness", "a storm of %lu messages in flight, mostly %s",
+					  (raft_u64) world->n_heap, raft_message_name(m->type));
 	message->number = link->next_number++;
 	message->invite = invites(from, m);
 	trace_message(world, "send", m);
