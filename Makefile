@@ -108,7 +108,8 @@ ifneq ($(wildcard $(PGXS)),)
 
 # a directory given both ways counts as a system directory: our warning flags
 # are for our code, not for PostgreSQL's headers
-PG_CPPFLAGS = -Iinclude -isystem $(shell $(PG_CONFIG) --includedir-server) -MMD -MP
+PG_CPPFLAGS = -Iinclude -isystem $(shell $(PG_CONFIG) --includedir-server) \
+	-isystem $(shell $(PG_CONFIG) --includedir)/internal -MMD -MP
 PG_CFLAGS = $(WARNINGS) $(EXTRA_CFLAGS)
 SHLIB_LINK = $(RAFT_LIB) -lssl -lcrypto -lpthread
 SHLIB_PREREQS = $(RAFT_LIB)

@@ -291,22 +291,25 @@ wait_for_result(PGconn *connection, long deadline)
 
 		if (left <= 0 || flushed < 0)
 			break;
+		if (flushed == 0 && !PQisBusy(connection))
+		{
+			next = PQgetResult(connection);
+			if (next == NULL)
+				return result;
+
+			/* the first is the answer; what follows an error adds nothing */
+			if (result == NULL)
+				result = next;
+			else
+				PQclear(next);
+			continue;
+		}
 		wait.fd = PQsocket(connection);
 		wait.events = (short) (POLLIN | (flushed > 0 ? POLLOUT : 0));
 		if (poll(&wait, 1, (int) (left / 1000) + 1) < 0 && errno != EINTR)
 			break;
 		if (!PQconsumeInput(connection))
 			break;
-		if (PQisBusy(connection))
-			continue;
-		next = PQgetResult(connection);
-		if (next == NULL)
-			return result;
-		/* the first result is the answer; what follows an error adds nothing */
-		if (result == NULL)
-			result = next;
-		else
-			PQclear(next);
 	}
 	/* an answer that was read counts, whatever happened to the socket then */
 	return result;

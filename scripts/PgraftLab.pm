@@ -117,7 +117,7 @@ sub run
 	return;
 }
 
-sub ids { my ($self) = @_; return sort { $a <=> $b } keys %{ $self->{servers} }; }
+sub ids { my ($self) = @_; my @ids = sort { $a <=> $b } keys %{ $self->{servers} }; return @ids; }
 sub server { my ($self, $id) = @_; return $self->{servers}{$id}; }
 
 sub start

@@ -94,7 +94,7 @@ sub make_certificates
 
 sub node { my ($self, $id) = @_; return $self->{nodes}{$id}; }
 sub port { my ($self, $id) = @_; return $self->{ports}{$id}; }
-sub ids { my ($self) = @_; return sort { $a <=> $b } keys %{ $self->{nodes} }; }
+sub ids { my ($self) = @_; my @ids = sort { $a <=> $b } keys %{ $self->{nodes} }; return @ids; }
 
 # those whose postmaster we have started and not killed
 sub running
@@ -131,8 +131,16 @@ sub start_node
 {
 	my ($self, $id) = @_;
 	my $node = $self->node($id);
+	my $old = delete $self->{killed}{$id};
 
-	$self->wait_until("server $id starts", sub { $node->start(fail_ok => 1) });
+	$self->wait_until("the killed server $id is gone", sub { !kill(0, $old) }) if $old;
+	$self->wait_until(
+		"server $id starts",
+		sub {
+			# a failed start takes up the pid of the old server's lock file
+			$node->{_pid} = undef;
+			return $node->start(fail_ok => 1);
+		});
 	return;
 }
 
@@ -168,7 +176,11 @@ sub kill9
 
 	# all at once when there are several
 	kill('KILL', @pids);
-	$self->node($_)->{_pid} = undef for @ids;
+	for my $id (@ids)
+	{
+		$self->{killed}{$id} = $self->node($id)->{_pid};
+		$self->node($id)->{_pid} = undef;
+	}
 	return;
 }
 
