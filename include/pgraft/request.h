@@ -45,6 +45,7 @@ typedef struct PgraftSlot
 	uint64		sequence;		/* grows with each use of the slot, never reset */
 	uint64		argument;
 	uint64		argument2;
+	int			timeout_ms;		/* how long the backend waits */
 	Latch	   *latch;			/* of the waiting backend */
 	uint32		length;			/* payload */
 	dsa_pointer payload;		/* when length > PGRAFT_SLOT_INLINE */

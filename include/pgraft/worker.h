@@ -103,6 +103,7 @@ typedef struct PgraftNode
 	bool		hint_dirty;		/* commit hint newer than on disk */
 	raft_time	hint_written;
 	PgraftSnapshotWriter *snapshot; /* being finished by the flush thread */
+	PgraftJob  *snapshot_job;	/* records a finished one in the log */
 	struct raft_snapshot_meta *snapshot_meta;
 	unsigned int notices;		/* RAFT_NOTICE_* since the last publishing */
 	raft_id		logged_leader;
@@ -204,6 +205,7 @@ typedef struct PgraftOperation
 	int			kind;			/* PgraftRequestKind */
 	uint64		argument;
 	uint64		argument2;
+	raft_time	timeout;		/* ms that whoever asked waits */
 	struct raft_member member;	/* ADD, UPDATE */
 	PgraftPhase phase;
 	bool		again;			/* tried before: its effect may be there already */
@@ -232,6 +234,7 @@ extern bool pgraft_is_leader_here(const PgraftNode *node);
 extern raft_id pgraft_current_leader(const PgraftNode *node);
 
 /* forward.c */
+extern bool pgraft_is_own_removal(const PgraftNode *node, const PgraftOperation *op);
 extern bool pgraft_forward(PgraftNode *node, PgraftOperation *op);
 extern void pgraft_send_reply(PgraftNode *node, raft_id peer, raft_u64 request,
 							  PgraftResult result, raft_index index, const char *detail);

@@ -59,6 +59,8 @@ pgraft_forward(PgraftNode *node, PgraftOperation *op)
 	request.request = pgraft_operation_token(op);
 	request.kind = op->kind;
 	request.argument = op->argument;
+	if (op->kind == PGRAFT_REQUEST_ADD_MEMBER)
+		request.argument = op->timeout; /* the id is in the data */
 	if (op->kind == PGRAFT_REQUEST_PROPOSE)
 	{
 		request.length = slot->length;
@@ -188,7 +190,14 @@ remote_operation(PgraftNode *node, raft_id peer, const PgraftWireRequest *reques
 	op->request = request->request;
 	op->kind = kind;
 	op->argument = request->argument;
+	op->timeout = (raft_time) pgraft_request_timeout;
 	op->member = member;
+	if (kind == PGRAFT_REQUEST_ADD_MEMBER)
+	{
+		op->argument = member.id;
+		if (request->argument < op->timeout)
+			op->timeout = request->argument;
+	}
 	op->again = (request->kind & PGRAFT_FORWARD_AGAIN) != 0;
 }
 
@@ -253,11 +262,26 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 				pg_atomic_write_u32(&pgraft_operation_slot(op)->proposed, 0);
 			pgraft_operation_wait(node, op, RETRY_MS);
 			break;
+		case PGRAFT_RESULT_REMOVED:
+			pgraft_operation_answer(node, op, pgraft_is_own_removal(node, op) ?
+									PGRAFT_RESULT_OK : PGRAFT_RESULT_REMOVED, detail);
+			break;
 		default:
 			pgraft_operation_answer(node, op, (PgraftResult) reply.result, detail);
 			break;
 	}
 	return 0;
+}
+
+/*
+ * A member that asks for its own removal may first hear from others that it is
+ * none any more.
+ */
+bool
+pgraft_is_own_removal(const PgraftNode *node, const PgraftOperation *op)
+{
+	return op->kind == PGRAFT_REQUEST_REMOVE_MEMBER &&
+		op->argument == node->identity.node_id && (op->again || op->attempts > 0);
 }
 
 /* Whatever was with the old leader, or in our log, is sent again at once. */

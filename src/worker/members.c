@@ -405,7 +405,7 @@ watch_join(PgraftNode *node, PgraftOperation *op, const struct raft_status *stat
 	const struct raft_member *member;
 	const PgraftPeerContact *contact = pgraft_contact(node, op->member.id);
 	raft_time	elapsed = node->now - op->started;
-	raft_time	limit = (raft_time) pgraft_request_timeout;
+	raft_time	limit = op->timeout;
 
 	member = raft_config_find(raft_get_config(node->raft), op->member.id);
 	if (member == NULL)

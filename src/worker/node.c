@@ -315,8 +315,8 @@ close_member(PgraftNode *node)
 	if (node->flush != NULL)
 		pgraft_flush_stop(node->flush);
 	node->flush = NULL;
-	if (node->snapshot != NULL)
-		node->snapshot = NULL;	/* the flush thread's end has dropped it */
+	node->snapshot = NULL;		/* the flush thread's end has dropped it */
+	node->snapshot_job = NULL;
 	if (node->raft != NULL)
 		raft_destroy(node->raft);
 	node->raft = NULL;

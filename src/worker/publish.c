@@ -25,7 +25,8 @@ static void publish_members(PgraftNode *node);
 static void fill_member(PgraftNode *node, PgraftMemberStatus *target,
 						const struct raft_member *member,
 						const PgraftNetPeerStats *stats, int n_stats);
-static uint64 since_reset(uint64 now, uint64 base);
+static void storage_statistics(PgraftNode *node, PgraftStorageStats *stats);
+static uint64 since_reset(uint64 now, uint64 at_reset);
 
 static PgraftMembers members;
 static PgraftStatus last;		/* as published */
@@ -80,7 +81,7 @@ pgraft_publish(PgraftNode *node, bool force)
 		status->store_loaded = false;
 	}
 	if (node->storage != NULL)
-		pgraft_storage_stats(node->storage, &status->storage);
+		storage_statistics(node, &status->storage);
 	if (node->net != NULL)
 		pgraft_net_stats(node->net, &status->net);
 	if (force || memcmp(&last, status, sizeof(last)) != 0)
@@ -100,6 +101,21 @@ pgraft_publish(PgraftNode *node, bool force)
 	node->notices = 0;
 }
 
+static void
+storage_statistics(PgraftNode *node, PgraftStorageStats *stats)
+{
+	int			i;
+
+	pgraft_storage_stats(node->storage, stats);
+	stats->bytes_written = since_reset(stats->bytes_written, base.storage.bytes_written);
+	stats->batches = since_reset(stats->batches, base.storage.batches);
+	stats->fsyncs = since_reset(stats->fsyncs, base.storage.fsyncs);
+	stats->fsync_us = since_reset(stats->fsync_us, base.storage.fsync_us);
+	for (i = 0; i < PGRAFT_FSYNC_BUCKETS; i++)
+		stats->fsync_histogram[i] = since_reset(stats->fsync_histogram[i],
+												base.storage.fsync_histogram[i]);
+}
+
 static uint64
 since_reset(uint64 now, uint64 at_reset)
 {
@@ -114,6 +130,8 @@ reset_counters(PgraftNode *node)
 
 	if (node->raft != NULL)
 		raft_status(node->raft, &base.raft);
+	if (node->storage != NULL)
+		pgraft_storage_stats(node->storage, &base.storage);
 	status->leader_changes = 0;
 	status->proposals = 0;
 	status->proposals_committed = 0;

@@ -101,7 +101,7 @@ static const struct
 static PgraftSlot *claim_slot(TimestampTz deadline, int timeout_ms);
 static int	pop_free_slot(void);
 static void push_free_slot(PgraftSlot *slot);
-static void fill_slot(PgraftSlot *slot, const PgraftCall *call);
+static void fill_slot(PgraftSlot *slot, const PgraftCall *call, int timeout_ms);
 static void submit_slot(PgraftSlot *slot);
 static bool wait_for_answer(PgraftSlot *slot, TimestampTz deadline);
 static void take_answer(PgraftSlot *slot, PgraftCall *call);
@@ -130,7 +130,7 @@ pgraft_call(PgraftCall *call)
 	slot = claim_slot(deadline, timeout_ms);
 	PG_TRY();
 	{
-		fill_slot(slot, call);
+		fill_slot(slot, call, timeout_ms);
 		submit_slot(slot);
 		answered = wait_for_answer(slot, deadline);
 	}
@@ -216,7 +216,7 @@ push_free_slot(PgraftSlot *slot)
 }
 
 static void
-fill_slot(PgraftSlot *slot, const PgraftCall *call)
+fill_slot(PgraftSlot *slot, const PgraftCall *call, int timeout_ms)
 {
 	pg_atomic_write_u32(&slot->proposed, 0);
 	slot->taken = 0;
@@ -224,6 +224,7 @@ fill_slot(PgraftSlot *slot, const PgraftCall *call)
 	slot->sequence++;
 	slot->argument = call->argument;
 	slot->argument2 = call->argument2;
+	slot->timeout_ms = timeout_ms;
 	slot->latch = MyLatch;
 	slot->length = (uint32) call->length;
 	slot->payload = InvalidDsaPointer;

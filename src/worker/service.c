@@ -115,6 +115,7 @@ accept_requests(PgraftNode *node)
 			op->kind = slot->kind;
 			op->argument = slot->argument;
 			op->argument2 = slot->argument2;
+			op->timeout = (raft_time) slot->timeout_ms;
 			if (op->kind == PGRAFT_REQUEST_PROPOSE)
 				pgraft_command_stamp((unsigned char *) unconstify(void *, pgraft_slot_payload(slot)),
 									 node->boot_session | (uint64) slots[i],
@@ -140,7 +141,9 @@ sweep_abandoned(PgraftNode *node)
 		PgraftOperation *op = pgraft_operation_active(i);
 		PgraftSlot *slot = pgraft_operation_slot(op);
 
-		if (slot != NULL && pgraft_slot_abandoned(slot))
+		/* a member that was added and does not answer must be taken out again */
+		if (slot != NULL && pgraft_slot_abandoned(slot) &&
+			op->phase != PGRAFT_PHASE_JOINING && op->phase != PGRAFT_PHASE_UNDOING)
 			pgraft_operation_answer(node, op, PGRAFT_RESULT_UNKNOWN, NULL);
 	}
 }
@@ -170,8 +173,7 @@ step_operation(PgraftNode *node, PgraftOperation *op)
 	if (node->state == PGRAFT_WORKER_REMOVED && op->kind != PGRAFT_REQUEST_LOG_READ)
 	{
 		pgraft_operation_answer(node, op,
-								op->again && op->kind == PGRAFT_REQUEST_REMOVE_MEMBER &&
-								op->argument == node->identity.node_id ?
+								pgraft_is_own_removal(node, op) ?
 								PGRAFT_RESULT_OK : PGRAFT_RESULT_REMOVED, NULL);
 		return;
 	}
@@ -497,7 +499,7 @@ step_snapshot(PgraftNode *node, PgraftOperation *op)
 	}
 	op->index = index;
 	op->phase = PGRAFT_PHASE_SNAPSHOT;
-	if (node->snapshot == NULL)
+	if (node->snapshot == NULL && node->snapshot_job == NULL)
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_OK, NULL);
 }
 

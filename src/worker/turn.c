@@ -30,7 +30,7 @@
 
 static raft_u64 write_update(PgraftNode *node, const struct raft_update *update);
 static void send_message(PgraftNode *node, const struct raft_message *message);
-static void submit_update(PgraftNode *node, const struct raft_update *update);
+static PgraftJob *submit_update(PgraftNode *node, const struct raft_update *update);
 static void remember_epoch(PgraftNode *node, raft_u64 epoch);
 static void hold_messages(PgraftNode *node, const struct raft_update *update);
 static void epoch_durable(PgraftNode *node, raft_u64 epoch);
@@ -40,7 +40,7 @@ static void log_state(PgraftNode *node);
 static void installed(PgraftNode *node);
 static void snapshot_finished(PgraftNode *node, const PgraftFlushDone *done,
 							  const PgraftError *error);
-static void write_hint(PgraftNode *node);
+static PgraftJob *write_hint(PgraftNode *node, bool sync);
 static bool snapshot_piece(void *arg, const void *data, size_t length);
 
 void
@@ -83,7 +83,7 @@ write_update(PgraftNode *node, const struct raft_update *update)
 	hold_messages(node, update);
 	if (update->must_sync || update->chunk != NULL)
 	{
-		submit_update(node, update);
+		(void) submit_update(node, update);
 		return 0;
 	}
 	node->hint_dirty = true;
@@ -101,7 +101,8 @@ send_message(PgraftNode *node, const struct raft_message *message)
 		(void) pgraft_net_send_message(node->net, message);
 }
 
-static void
+/* Returns the job, or NULL when the member has failed. */
+static PgraftJob *
 submit_update(PgraftNode *node, const struct raft_update *update)
 {
 	struct raft_update with_hint = *update;
@@ -114,7 +115,7 @@ submit_update(PgraftNode *node, const struct raft_update *update)
 	if (pgraft_storage_prepare(node->storage, &with_hint, &job, &error) != PGRAFT_OK)
 	{
 		pgraft_node_fail(node, &error, "a write could not be prepared");
-		return;
+		return NULL;
 	}
 	node->hint_dirty = false;
 	node->hint_written = node->now;
@@ -123,6 +124,7 @@ submit_update(PgraftNode *node, const struct raft_update *update)
 	if (update->install != NULL)
 		node->installing = true;
 	pgraft_flush_submit(node->flush, job);
+	return job;
 }
 
 static void
@@ -217,6 +219,11 @@ pgraft_turn_flushed(PgraftNode *node)
 		epoch = node->inflight[0];
 		node->n_inflight--;
 		memmove(node->inflight, node->inflight + 1, node->n_inflight * sizeof(raft_u64));
+		if (done.job == node->snapshot_job)
+		{
+			node->snapshot_job = NULL;
+			pgraft_service_snapshot_done(node, node->snapshot_meta->index, true);
+		}
 		pgraft_storage_complete(node->storage, done.job);
 		epoch_durable(node, epoch);
 		if (node->installing && node->n_inflight == 0)
@@ -244,9 +251,13 @@ installed(PgraftNode *node)
 			(errmsg("pgraft installed the leader's snapshot")));
 }
 
-/* Writes the commit hint alone when nothing else took it along. */
-static void
-write_hint(PgraftNode *node)
+/*
+ * A batch of our own, with the commit hint and whatever the storage itself has
+ * to record.  A term or vote that the engine has not handed over yet may
+ * become durable by it; earlier than announced does no harm.
+ */
+static PgraftJob *
+write_hint(PgraftNode *node, bool sync)
 {
 	struct raft_update update;
 	struct raft_status status;
@@ -257,13 +268,8 @@ write_hint(PgraftNode *node)
 	update.hard_state.term = status.term;
 	update.hard_state.vote = status.vote;
 	update.hard_state.commit = status.commit_index;
-	update.must_sync = 0;
-
-	/*
-	 * Only with everything else durable: a term and vote that the engine still
-	 * waits for would become durable under no epoch.
-	 */
-	submit_update(node, &update);
+	update.must_sync = sync;
+	return submit_update(node, &update);
 }
 
 /* ----------------------------------------------------------------
@@ -377,7 +383,7 @@ pgraft_start_snapshot(PgraftNode *node, raft_index *index, PgraftError *error)
 
 	raft_status(node->raft, &status);
 	*index = status.snapshot_index;
-	if (node->snapshot != NULL)
+	if (node->snapshot != NULL || node->snapshot_job != NULL)
 	{
 		*index = node->snapshot_meta->index;
 		return true;
@@ -444,7 +450,9 @@ snapshot_finished(PgraftNode *node, const PgraftFlushDone *done, const PgraftErr
 	node->status.snapshots_taken++;
 	elog(DEBUG1, "pgraft took a snapshot at index %lu, log begins at %lu",
 		 index, first_kept);
-	pgraft_service_snapshot_done(node, index, true);
+
+	/* recovery believes in a snapshot only when the log mentions it */
+	node->snapshot_job = write_hint(node, true);
 }
 
 /* Once per turn: what depends on amounts and on the passing of time. */
@@ -456,7 +464,7 @@ pgraft_turn_housekeeping(PgraftNode *node)
 	if (node->raft == NULL || node->installing)
 		return;
 	raft_status(node->raft, &status);
-	if (node->snapshot == NULL &&
+	if (node->snapshot == NULL && node->snapshot_job == NULL &&
 		status.applied_index - status.snapshot_index >= (raft_index) pgraft_snapshot_interval)
 	{
 		PgraftError error;
@@ -468,5 +476,5 @@ pgraft_turn_housekeeping(PgraftNode *node)
 	}
 	if (node->hint_dirty && node->n_inflight == 0 &&
 		node->now - node->hint_written >= HINT_INTERVAL_MS)
-		write_hint(node);
+		(void) write_hint(node, false);
 }
