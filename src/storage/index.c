@@ -112,14 +112,16 @@ pgraft_index_forget(PgraftStorage *storage, raft_u64 first_live)
 	while (n < storage->n_segments && storage->segments[n].sequence < first_live)
 		n++;
 	storage->n_segments -= n;
-	memmove(storage->segments, storage->segments + n,
-			storage->n_segments * sizeof(PgraftReadSegment));
+	if (n > 0)
+		memmove(storage->segments, storage->segments + n,
+				storage->n_segments * sizeof(PgraftReadSegment));
 	n = 0;
 	while (n < storage->n_points && storage->points[n].sequence < first_live)
 		n++;
 	storage->n_points -= n;
-	memmove(storage->points, storage->points + n,
-			storage->n_points * sizeof(PgraftIndexPoint));
+	if (n > 0)
+		memmove(storage->points, storage->points + n,
+				storage->n_points * sizeof(PgraftIndexPoint));
 }
 
 /* ----------------------------------------------------------------
@@ -163,8 +165,9 @@ pgraft_terms_forget(PgraftStorage *storage, raft_index start)
 	while (n + 1 < storage->n_terms && storage->terms[n + 1].first <= start + 1)
 		n++;
 	storage->n_terms -= n;
-	memmove(storage->terms, storage->terms + n,
-			storage->n_terms * sizeof(PgraftTermRun));
+	if (n > 0)
+		memmove(storage->terms, storage->terms + n,
+				storage->n_terms * sizeof(PgraftTermRun));
 }
 
 /* 0 = not known. */
