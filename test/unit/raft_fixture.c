@@ -278,6 +278,33 @@ cluster_start(Cluster *cluster, int n)
 	free(payload);
 }
 
+Cluster *
+cluster_begin(int n, raft_u64 seed)
+{
+	Cluster    *cluster = cluster_create(seed);
+
+	cluster_start(cluster, n);
+	return cluster;
+}
+
+raft_id
+cluster_elect(Cluster *cluster)
+{
+	(void) cluster_wait_leader(cluster, 20 * cluster->params.election_timeout_ms);
+	cluster_run(cluster, cluster->params.election_timeout_ms / 2);
+	return cluster_leader(cluster);
+}
+
+raft_id
+other_than(raft_id a, raft_id b)
+{
+	raft_id		id = 1;
+
+	while (id == a || id == b)
+		id++;
+	return id;
+}
+
 void
 cluster_destroy(Cluster *cluster)
 {
@@ -833,7 +860,8 @@ cluster_run_until(Cluster *cluster, Condition condition, void *argument,
 		if (cluster->failures > 20 || !run_event(cluster, end))
 			break;
 	}
-	cluster->now = end;
+	if (cluster->now < end)
+		cluster->now = end;
 	return condition != NULL && condition(cluster, argument);
 }
 

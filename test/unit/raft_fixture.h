@@ -178,6 +178,8 @@ struct Cluster
 /* Change cluster->params in between; start makes n voters with ids 1..n. */
 Cluster    *cluster_create(raft_u64 seed);
 void		cluster_start(Cluster *cluster, int n);
+Cluster    *cluster_begin(int n, raft_u64 seed);	/* create and start */
+raft_id		cluster_elect(Cluster *cluster);	/* its leader, everything settled */
 void		cluster_destroy(Cluster *cluster);
 
 /* Life of members */
@@ -227,6 +229,13 @@ void		cluster_fail(Cluster *cluster, const char *format,...)
 			__attribute__((format(printf, 2, 3)))
 #endif
 ;
+
+/* The lowest id that is neither a nor b. */
+raft_id		other_than(raft_id a, raft_id b);
+
+/* For tests that include tap.h. */
+#define NO_RULE_BROKEN(cluster) \
+	ok((cluster)->failures == 0, "no rule broken %s", (cluster)->failure)
 
 struct raft_change change_add(raft_id id, int role);
 struct raft_change change_remove(raft_id id);

@@ -15,28 +15,6 @@
 
 #define T 1000					/* election timeout */
 
-#define NO_RULE_BROKEN(cluster) \
-	ok((cluster)->failures == 0, "no rule broken %s", (cluster)->failure)
-
-static Cluster *
-start(int n, raft_u64 seed)
-{
-	Cluster    *cluster = cluster_create(seed);
-
-	cluster_start(cluster, n);
-	return cluster;
-}
-
-static raft_id
-other_than(raft_id a, raft_id b)
-{
-	raft_id		id = 1;
-
-	while (id == a || id == b)
-		id++;
-	return id;
-}
-
 /* diss. 3.4: randomized timeouts, here within [T/2, T] */
 static void
 timeouts_lie_between_half_and_whole(void)
@@ -47,7 +25,7 @@ timeouts_lie_between_half_and_whole(void)
 
 	for (seed = 1; seed <= 60; seed++)
 	{
-		Cluster    *cluster = start(1 + 2 * (int) (seed % 3), seed);
+		Cluster    *cluster = cluster_begin(1 + 2 * (int) (seed % 3), seed);
 		raft_time	begin = cluster->now;
 		raft_time	first = T * 10;
 		raft_id		id;
@@ -82,7 +60,7 @@ first_leader_within_bound(void)
 
 	for (seed = 1; seed <= 100; seed++)
 	{
-		Cluster    *cluster = start(3 + 2 * (int) (seed % 2), seed);
+		Cluster    *cluster = cluster_begin(3 + 2 * (int) (seed % 2), seed);
 		raft_time	begin = cluster->now;
 		raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 
@@ -101,7 +79,7 @@ first_leader_within_bound(void)
 static void
 single_voter_leads_at_once(void)
 {
-	Cluster    *cluster = start(1, 7);
+	Cluster    *cluster = cluster_begin(1, 7);
 
 	cluster_run(cluster, 5);
 	is_u64(cluster_leader(cluster), 1, "a single voter leads at once");
@@ -120,7 +98,7 @@ silent_leader_is_replaced(void)
 
 	for (seed = 1; seed <= 40; seed++)
 	{
-		Cluster    *cluster = start(3, seed);
+		Cluster    *cluster = cluster_begin(3, seed);
 		raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 		raft_id		next;
 		raft_time	begin;
@@ -149,7 +127,7 @@ priority_wins(void)
 
 	for (seed = 1; seed <= 40; seed++)
 	{
-		Cluster    *cluster = start(5, seed);
+		Cluster    *cluster = cluster_begin(5, seed);
 		raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 		raft_id		wanted = other_than(leader, 0);
 		struct raft_change change;
@@ -180,7 +158,7 @@ priority_wins(void)
 static void
 prevote_refused_while_leader_is_heard(void)
 {
-	Cluster    *cluster = start(3, 3);
+	Cluster    *cluster = cluster_begin(3, 3);
 	raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 	raft_id		lonely = other_than(leader, 0);
 	raft_id		third = other_than(leader, lonely);
@@ -209,7 +187,7 @@ prevote_refused_while_leader_is_heard(void)
 static void
 vote_refused_while_leader_is_heard(void)
 {
-	Cluster    *cluster = start(3, 5);
+	Cluster    *cluster = cluster_begin(3, 5);
 	raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 	raft_id		rude = other_than(leader, 0);
 	raft_id		third = other_than(leader, rude);
@@ -246,7 +224,7 @@ hint_elects_fast(void)
 
 	for (seed = 1; seed <= 50; seed++)
 	{
-		Cluster    *cluster = start(3 + 2 * (int) (seed % 2), seed);
+		Cluster    *cluster = cluster_begin(3 + 2 * (int) (seed % 2), seed);
 		raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 		raft_id		next;
 		raft_time	begin;
@@ -272,7 +250,7 @@ hint_elects_fast(void)
 static void
 hint_of_one_is_refused(void)
 {
-	Cluster    *cluster = start(3, 11);
+	Cluster    *cluster = cluster_begin(3, 11);
 	raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 	raft_id		wrong = other_than(leader, 0);
 	raft_term	term;
@@ -320,7 +298,7 @@ two_candidates_do_not_split_for_long(void)
 
 	for (seed = 1; seed <= 40; seed++)
 	{
-		Cluster    *cluster = start(4, seed);
+		Cluster    *cluster = cluster_begin(4, seed);
 		raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 		raft_id		a = other_than(leader, 0);
 		raft_id		b = other_than(leader, a);
@@ -360,7 +338,7 @@ check_quorum_steps_down(void)
 
 	for (seed = 1; seed <= 20; seed++)
 	{
-		Cluster    *cluster = start(3, seed);
+		Cluster    *cluster = cluster_begin(3, seed);
 		raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 		raft_time	begin;
 
@@ -382,7 +360,7 @@ check_quorum_steps_down(void)
 static void
 asymmetric_partition(void)
 {
-	Cluster    *cluster = start(3, 17);
+	Cluster    *cluster = cluster_begin(3, 17);
 	raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 	raft_id		next;
 	raft_id		id;
@@ -425,7 +403,7 @@ bridge_partition(void)
 
 	for (seed = 1; seed <= 6; seed++)
 	{
-		Cluster    *cluster = start(5, seed);
+		Cluster    *cluster = cluster_begin(5, seed);
 		raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 		raft_id		bridge = other_than(leader, 0);
 		raft_id		next;
@@ -500,7 +478,7 @@ slow_disks_still_elect(void)
 static void
 shorter_log_never_leads(void)
 {
-	Cluster    *cluster = start(3, 23);
+	Cluster    *cluster = cluster_begin(3, 23);
 	raft_id		leader = cluster_wait_leader(cluster, 10 * T);
 	raft_id		behind = other_than(leader, 0);
 	raft_id		ahead = other_than(leader, behind);
