@@ -268,7 +268,7 @@ pause_accepting(PgraftNet *net, int error)
 	net->accept_again_at = net->now + ACCEPT_PAUSE_MS;
 	pgraft_net_due(net, net->accept_again_at);
 	snprintf(reason, sizeof(reason), "could not accept a connection: %s", strerror(error));
-	pgraft_report_refusal(net, "", END_ACCEPT, reason);
+	pgraft_report_problem(net, "", END_ACCEPT, reason);
 }
 
 void
@@ -538,11 +538,13 @@ pgraft_listener_conn_ended(PgraftConn *conn, PgraftConnState state, PgraftEnd wh
 	if (why == END_PROTOCOL || why == END_GARBAGE || why == END_UNEXPECTED_TLS)
 	{
 		char		text[REASON_SIZE];
+		char		key[REMOTE_TEXT_SIZE];
 
+		snprintf(key, sizeof(key), "member %u", conn->id);
 		snprintf(text, sizeof(text), "member %u at %s violated the protocol: %.150s",
 				 conn->id, conn->remote, reason);
 		net->rejected++;
-		pgraft_report_refusal(net, "", why, text);
+		pgraft_report_problem(net, key, why, text);
 		if (peer != NULL)
 			peer->stats.errors++;
 	}

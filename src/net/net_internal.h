@@ -392,6 +392,8 @@ extern PgraftReport *pgraft_report_create(void);
 extern void pgraft_report_destroy(PgraftReport *report);
 extern void pgraft_report_refusal(PgraftNet *net, const char *remote, PgraftEnd why,
 								  const char *reason);
+extern void pgraft_report_problem(PgraftNet *net, const char *key, PgraftEnd why,
+								  const char *sentence);
 extern void pgraft_net_log(PgraftNet *net, PgraftNetLogLevel level, const char *format,...)
 			__attribute__((format(printf, 3, 4)));
 

@@ -176,6 +176,7 @@ locate(PgraftPeer *peer)
 	peer->first_address = 0;
 	peer->n_addresses = 0;
 	peer->ticket = 0;
+	peer->wait_resolver = false;
 	peer->is_name = pgraft_resolve_now(peer->config.address, peer->config.port, AI_NUMERICHOST,
 									   peer->addresses, MAX_ADDRESSES,
 									   &peer->n_addresses) != 0;

@@ -468,6 +468,9 @@ test_names(void)
 		longest = Max(longest, pgraft_net_clock_us() - began);
 	}
 	ok(longest < 100000, "resolving does not hold up the loop");
+	strlcpy(peers[1].address, "127.0.0.1", sizeof(peers[1].address));
+	(void) pgraft_net_set_peers(members[1].net, peers, 2, NULL);
+	ok(UNTIL(members[1].n_refused[3] == 1), "an address that is corrected meanwhile is dialed");
 	ok(UNTIL(is_connected(1, 2)), "a host name is resolved");
 	member_stop(2);
 	ok(UNTIL(members[1].n_refused[2] == 1), "refusal by all its addresses is refusal");

@@ -332,8 +332,12 @@ test_mixed(void)
 	close(fd);
 	stop_all();
 
-	/* without certificate the client gets nowhere */
+	/* without certificate the client gets nowhere; each reason is logged */
 	start_with(1, "node1", &right, NULL);
+	fd = raw_connect(members[1].options.listen_port);
+	ok(raw_send(fd, "\026\003\001\000\005hello", 10) && UNTIL(raw_closed(fd)) &&
+	   logged(&members[1], "TLS handshake failed") == 1, "a failed handshake is logged");
+	close(fd);
 	{
 		SSL_CTX    *context = SSL_CTX_new(TLS_client_method());
 		SSL		   *ssl = SSL_new(context);
