@@ -76,13 +76,14 @@ for (@failing)
 		sub {
 			my $status = '';
 
-			$cluster->query(1, 'CREATE EXTENSION IF NOT EXISTS pgraft');
+			$cluster->query(1, 'CREATE EXTENSION pgraft');
 			eval {
 				$cluster->wait_until("the status explains: $what",
 					sub { $status = $cluster->failure(1); $status =~ $message },
 					15);
 			};
 			my ($ok, $out, $err) = $cluster->try_query(1, 'SELECT pgraft_init()');
+			$cluster->query(1, 'DROP EXTENSION pgraft');
 			return { status => $status, init_ok => $ok, init => $err };
 		});
 
@@ -135,7 +136,7 @@ for my $sql ("SELECT pgraft_kv_put('lost', 'certainly')", "SELECT pgraft_kv_get(
 	cmp_ok($took, '<', $timeout + 5, "no leader: $sql ends in time");
 }
 is($cluster->query($leader, "SELECT pgraft_kv_get('here', 'local')"), 'before', 'local reads go on');
-is($cluster->query($leader, "SELECT pgraft_kv_exists('lost')"), 'f', 'nothing was written');
+is($cluster->query($leader, "SELECT pgraft_kv_exists('lost', 'local')"), 'f', 'nothing was written');
 
 # a call can be cancelled while it waits
 ($ok, $took, $err) = timed("SET pgraft.request_timeout = '60s'; SET statement_timeout = '300ms'; SELECT pgraft_kv_put('never', '1')");
