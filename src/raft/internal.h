@@ -401,6 +401,7 @@ raft_time raft_lease_until(const struct raft *raft);
 /* transfer.c */
 void raft_transfer_progress(struct raft *raft, struct raft_peer *peer);
 void raft_transfer_end(struct raft *raft);
+void raft_witness_hands_over(struct raft *raft);
 void raft_handle_timeout_now(struct raft *raft, const struct raft_message *message);
 
 /* update.c */

@@ -175,6 +175,11 @@ raft_handle_snapshot_reply(struct raft *raft, const struct raft_message *message
 		message->index != peer->snapshot_index || message->offset > peer->snapshot_total ||
 		!peer->chunk_inflight)
 		return RAFT_OK;			/* of an earlier transfer */
+
+	/* an answer that came twice must not make two streams of chunks */
+	if (!message->reject && message->offset == peer->snapshot_offset &&
+		message->offset < peer->snapshot_total)
+		return RAFT_OK;
 	peer->chunk_inflight = 0;
 	if (message->reject)
 	{

@@ -81,6 +81,24 @@ raft_transfer(struct raft *raft, raft_id target)
 	return RAFT_OK;
 }
 
+/*
+ * A witness leads only to pass on what no full member has (at each heartbeat).
+ * Proposals are held during a transfer, so it waits for one that is close.
+ */
+void
+raft_witness_hands_over(struct raft *raft)
+{
+	const struct raft_member *self = raft_self(raft);
+	const struct raft_peer *target;
+
+	if (self == NULL || self->role != RAFT_WITNESS || raft->transfer_target != 0 ||
+		raft->commit < raft->term_start)
+		return;
+	target = best_target(raft);
+	if (target != NULL && target->match >= raft->last_at_heartbeat)
+		(void) raft_transfer(raft, target->id);
+}
+
 /* The target's log has grown: complete? */
 void
 raft_transfer_progress(struct raft *raft, struct raft_peer *peer)
