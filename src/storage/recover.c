@@ -386,7 +386,6 @@ remove_leftovers(Recover *r, PgraftError *error)
 	PgraftErrorCode code = PGRAFT_OK;
 	raft_index	index;
 	raft_term	term;
-	bool		removed = false;
 	size_t		i;
 
 	for (i = 0; code == PGRAFT_OK && i < r->files.n; i++)
@@ -398,7 +397,6 @@ remove_leftovers(Recover *r, PgraftError *error)
 			  (index != r->final.snapshot_index || term != r->final.snapshot_term)))
 			continue;
 		code = pgraft_remove(storage->io, storage->directory, name, error);
-		removed = true;
 	}
 	for (i = 0; code == PGRAFT_OK && i < r->segments.n_stale; i++)
 		code = pgraft_retire_file(storage, &r->segments.stale[i], error);
@@ -417,9 +415,14 @@ remove_leftovers(Recover *r, PgraftError *error)
 		}
 		pgraft_segment_name(name, r->segments.spare[i].slot);
 		code = pgraft_remove(storage->io, storage->directory, name, error);
-		removed = true;
 	}
-	if (code == PGRAFT_OK && removed)
+
+	/*
+	 * Even when nothing was removed: a process that was killed between a
+	 * rename and the directory's fsync left names that a power failure would
+	 * still take away.
+	 */
+	if (code == PGRAFT_OK)
 		code = pgraft_sync_directory(storage->io, storage->directory, error);
 	if (code == PGRAFT_OK)
 		code = pgraft_retire_segments(storage, error);
