@@ -355,13 +355,17 @@ live(Workshop *shop)
 	}
 }
 
-/* Returns whether it was a plain kill. */
+/*
+ * Returns whether it was a plain kill: with half a write or a lost one, a
+ * flipped bit would be the second of two independent faults.
+ */
 static int
 die(Workshop *shop)
 {
 	int			power_loss;
+	int			in_call = sim_disk_dead(shop->node->disk, &power_loss);
 
-	if (!sim_disk_dead(shop->node->disk, &power_loss))
+	if (!in_call)
 		power_loss = sim_chance(shop->world, 600);
 	sim_trace(shop->world, "DIE with %d jobs%s", shop->n_jobs,
 			  power_loss ? ", power lost" : "");
@@ -373,7 +377,7 @@ die(Workshop *shop)
 		pgraft_job_discard(shop->jobs[--shop->n_jobs]);
 	pgraft_storage_close(shop->node->storage);
 	shop->node->storage = NULL;
-	return !power_loss;
+	return !power_loss && !in_call;
 }
 
 /* ----------------------------------------------------------------
