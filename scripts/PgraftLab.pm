@@ -265,7 +265,7 @@ sub wait_voters
 	for my $id (@ids)
 	{
 		$self->wait_until("server $id sees all members vote",
-			sub { ($self->ask($id, "SELECT count(*) FROM pgraft_get_nodes() WHERE role = 'voter'") // 0) == @ids });
+			sub { ($self->ask($id, "SELECT count(*) FROM pgraft_get_nodes() WHERE role = 'voter'") || 0) == @ids });
 	}
 	return;
 }

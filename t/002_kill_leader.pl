@@ -60,7 +60,7 @@ for my $round (1 .. $kills)
 	$cluster->wait_until(
 		"server $leader follows again",
 		sub {
-			return ($cluster->ask($leader, 'SELECT pgraft_get_leader()') // 0) > 0;
+			return ($cluster->ask($leader, 'SELECT pgraft_get_leader()') || 0) > 0;
 		});
 }
 is(scalar @written_ms, $kills, "after each of $kills kills another server led and writes went on");

@@ -38,7 +38,7 @@ for my $round (1 .. 2)
 	my $thawed_at = time();
 	$cluster->thaw($old);
 	$cluster->wait_until('the old leader follows',
-		sub { ($cluster->ask($old, 'SELECT pgraft_get_leader()') // 0) == $new });
+		sub { ($cluster->ask($old, 'SELECT pgraft_get_leader()') || 0) == $new });
 	is($cluster->query($old, 'SELECT pgraft_is_leader()'), 'f', 'the old leader does not lead');
 	is($cluster->query($new, 'SELECT pgraft_is_leader()'), 't', 'the new leader was not disturbed');
 	$cluster->wait_writes($stuck, 5);
