@@ -549,6 +549,7 @@ struct raft_status
 	int			own_term_committed; /* leader: boolean */
 	raft_id		transfer_target;	/* 0 = none */
 	raft_time	lease_until;	/* leader: 0 = none */
+	raft_time	quorum_contact; /* leader: since when a majority has been silent */
 	raft_time	leader_contact;	/* follower: last time heard from the leader */
 	raft_u64	elections_started;	/* real elections, not PreVotes */
 	raft_u64	prevotes_started;

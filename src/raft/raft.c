@@ -845,6 +845,7 @@ raft_status(const struct raft *raft, struct raft_status *status)
 		raft->commit >= raft->term_start;
 	status->transfer_target = raft->transfer_target;
 	status->lease_until = raft->state == RAFT_LEADER ? raft_lease_until(raft) : 0;
+	status->quorum_contact = raft->state == RAFT_LEADER ? raft_quorum_contact(raft) : 0;
 	status->leader_contact = raft->leader_contact;
 	status->elections_started = raft->elections_started;
 	status->prevotes_started = raft->prevotes_started;

@@ -20,6 +20,7 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -106,6 +107,7 @@ static void submit_slot(PgraftSlot *slot);
 static bool wait_for_answer(PgraftSlot *slot, TimestampTz deadline);
 static void take_answer(PgraftSlot *slot, PgraftCall *call);
 static void give_up(PgraftSlot *slot);
+static void give_up_at_exit(int code, Datum slot);
 static void release_slot(PgraftSlot *slot);
 static void raise_timeout(bool proposed, int timeout_ms);
 static void raise_result(const PgraftCall *call);
@@ -128,18 +130,16 @@ pgraft_call(PgraftCall *call)
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 
 	slot = claim_slot(deadline, timeout_ms);
-	PG_TRY();
+
+
+	/* also when this session is terminated: FATAL passes PG_TRY by */
+	PG_ENSURE_ERROR_CLEANUP(give_up_at_exit, PointerGetDatum(slot));
 	{
 		fill_slot(slot, call, timeout_ms);
 		submit_slot(slot);
 		answered = wait_for_answer(slot, deadline);
 	}
-	PG_CATCH();
-	{
-		give_up(slot);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(give_up_at_exit, PointerGetDatum(slot));
 
 	if (!answered)
 	{
@@ -321,6 +321,13 @@ give_up(PgraftSlot *slot)
 
 	/* still being filled, or answered meanwhile: it is ours */
 	release_slot(slot);
+}
+
+static void
+give_up_at_exit(int code, Datum slot)
+{
+	(void) code;
+	give_up((PgraftSlot *) DatumGetPointer(slot));
 }
 
 static void

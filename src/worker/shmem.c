@@ -21,6 +21,8 @@
  */
 #include "postgres.h"
 
+#include <time.h>
+
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
@@ -282,12 +284,25 @@ pgraft_status_is_leader(void)
 {
 	const volatile PgraftStatus *status;
 
+	struct timespec now;
+
 	pgraft_require_preloaded();
 
 	/* one aligned word each: no copy of the block is needed */
 	status = &pgraft_shared->status;
-	return status->worker_state == PGRAFT_WORKER_RUNNING &&
-		status->raft.state == RAFT_LEADER;
+	if (status->worker_state != PGRAFT_WORKER_RUNNING ||
+		status->raft.state != RAFT_LEADER)
+		return false;
+
+	/*
+	 * A worker that is stopped or starved would leave "leader" standing here
+	 * for ever, so the word counts only while a majority has answered within
+	 * half an election timeout: nobody votes for another in that time for want
+	 * of heartbeats.
+	 */
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (raft_time) now.tv_sec * 1000 + (raft_time) (now.tv_nsec / 1000000) <
+		status->raft.quorum_contact + (raft_time) pgraft_election_timeout / 2;
 }
 
 uint64
