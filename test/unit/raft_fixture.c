@@ -992,7 +992,10 @@ cluster_change(Cluster *cluster, raft_id id, const struct raft_change *changes, 
 	return error;
 }
 
-/* Takes a snapshot, makes it durable at once, compacts. */
+/*
+ * Takes a snapshot, makes it durable at once, compacts.  Batches are durable in
+ * order, so those in flight come first.
+ */
 int
 cluster_snapshot(Cluster *cluster, raft_id id, raft_index retain)
 {
@@ -1003,6 +1006,7 @@ cluster_snapshot(Cluster *cluster, raft_id id, raft_index retain)
 	raft_index	first_kept;
 	int			error;
 
+	cluster_persist(cluster, id);
 	memset(&meta, 0, sizeof(meta));
 	error = raft_snapshot_begin(node->raft, &meta);
 	if (error != RAFT_OK)

@@ -242,7 +242,8 @@ check_promise(Cluster *cluster, const struct raft_message *message)
 							 message->index);
 			break;
 		case RAFT_MSG_SNAPSHOT_REPLY:
-			if (!message->reject && message->index <= disk->meta.index)
+			if (!message->reject &&
+				(message->index <= disk->meta.index || message->index <= disk->last))
 				break;
 			if (!message->reject && message->offset > disk->incoming.length)
 				cluster_fail(cluster, "%s of %u before the chunk is written", name, node->id);
