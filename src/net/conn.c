@@ -42,8 +42,8 @@ static void read_frames(PgraftConn *conn);
 static void dispatch(PgraftConn *conn, const PgraftFrameHeader *header,
 					 const unsigned char *payload);
 static bool header_fits(const PgraftConn *conn, const PgraftFrameHeader *header);
-static void received_on_dialed(PgraftConn *conn, const PgraftFrameHeader *header,
-							   const unsigned char *payload);
+static void received_on_dialed(PgraftConn *conn, PgraftNetPeerStats *stats,
+							   const PgraftFrameHeader *header, const unsigned char *payload);
 static void received_on_accepted(PgraftConn *conn, const PgraftFrameHeader *header,
 								 const unsigned char *payload);
 static void continue_closing(PgraftConn *conn);
@@ -379,10 +379,10 @@ dispatch(PgraftConn *conn, const PgraftFrameHeader *header, const unsigned char 
 	peer = conn->peer != NULL ? conn->peer : pgraft_peer_find(conn->net, conn->id);
 	if (peer != NULL)
 		peer->stats.bytes_received += PGRAFT_FRAME_HEADER_BYTES + header->length;
-	if (conn->kind == CONN_ACCEPTED)
+	if (conn->peer == NULL)
 		received_on_accepted(conn, header, payload);
 	else
-		received_on_dialed(conn, header, payload);
+		received_on_dialed(conn, &conn->peer->stats, header, payload);
 }
 
 static bool
@@ -394,10 +394,9 @@ header_fits(const PgraftConn *conn, const PgraftFrameHeader *header)
 }
 
 static void
-received_on_dialed(PgraftConn *conn, const PgraftFrameHeader *header,
-				   const unsigned char *payload)
+received_on_dialed(PgraftConn *conn, PgraftNetPeerStats *stats,
+				   const PgraftFrameHeader *header, const unsigned char *payload)
 {
-	PgraftNetPeerStats *stats = &conn->peer->stats;
 	long		rtt;
 
 	if (header->type != PGRAFT_FRAME_PONG || header->length != PING_BYTES ||
