@@ -73,7 +73,14 @@ const Step	fixture_long_script[] = {
 	{STEP_APPEND, 8, 9, 0, 0},
 	{STEP_TRUNCATE, 9, 9, 9, 0},
 	{STEP_APPEND, 9, 9, 0, 0},
-	{STEP_APPEND, 9, 9, 0, 0},
+	{STEP_APPEND, 9, 15, 0, 0},
+	{STEP_APPEND, 9, 15, 0, 0},
+	{STEP_APPEND, 9, 15, 0, 0},
+	{STEP_APPEND, 9, 15, 0, 0},
+	{STEP_SNAPSHOT, 9, 1, 0, 100},
+	{STEP_APPEND, 9, 15, 0, 0},
+	{STEP_APPEND, 9, 15, 0, 0},
+	{STEP_APPEND, 9, 15, 0, 0},
 };
 const int	fixture_long_steps = lengthof(fixture_long_script);
 
@@ -233,7 +240,7 @@ fixture_init(Fixture *f, FaultyDisk *disk, const Step *steps, int n_steps)
 	f->disk = disk;
 	pgraft_storage_default_options(&f->options);
 	f->options.segment_bytes = 4096;
-	f->options.recycle_segments = 1;
+	f->options.recycle_segments = 3;
 	f->identity.cluster_uid = 11;
 	f->identity.node_id = 2;
 	f->identity.incarnation = 3;

@@ -19,7 +19,7 @@
 #include "storage_fixture.h"
 #include "tap.h"
 
-#define DISK_ROUNDS 3
+#define DISK_ROUNDS 6
 
 static Fixture f;
 

@@ -399,12 +399,15 @@ lose_every_sector(const DirectoryFile *file)
 static void
 missing_files(void)
 {
+	char		snapshot[64];
 	int			i;
 
+	snprintf(snapshot, sizeof(snapshot), "snapshot-%016lx-%016lx",
+			 f.history[f.n_steps].snapshot, f.history[f.n_steps].snapshot_term);
 	for (i = 0; i < n_files; i++)
 	{
 		bool		needed = files[i].sequence != 0 ||
-			strncmp(files[i].name, "snapshot-", 9) == 0 ||
+			strcmp(files[i].name, snapshot) == 0 ||
 			strcmp(files[i].name, "identity") == 0;
 		Verdict		verdict;
 
@@ -503,12 +506,21 @@ foreign_segment(void)
 	faulty_disk_destroy(f.disk);
 }
 
+typedef enum ForgedFault
+{
+	FORGED_RIGHT,
+	FORGED_SALT,				/* of another life of the file */
+	FORGED_NUMBER,
+	FORGED_CHAIN,				/* follows another batch */
+	FORGED_PLACE				/* the batch before it is missing */
+} ForgedFault;
+
 /*
- * Stale bytes of a recycled file at their worst: a batch with the number and
- * chain that come next, only the salt is of another life.
+ * Appends a batch with a hard state of term 999 to the newest segment, right in
+ * all but one thing.  f.disk gets it; returns its offset.
  */
-static void
-stale_batch(bool right_salt)
+static size_t
+forge_batch(ForgedFault fault)
 {
 	const DirectoryFile *file = segment_file(newest);
 	unsigned char buffer[4096];
@@ -527,27 +539,58 @@ stale_batch(bool right_salt)
 	while (pgraft_walk_next(&walk, &batch, &payload) == PGRAFT_WALK_BATCH)
 		;
 	p = buffer + walk.offset;
+	if (fault == FORGED_PLACE)
+		p += 128;
 	memset(&record, 0, sizeof(record));
 	record.kind = PGRAFT_RECORD_HARD_STATE;
 	record.hard_state.term = 999;
 	memset(&batch, 0, sizeof(batch));
 	batch.length = (uint32) pgraft_record_encode(p + 64, &record);
-	batch.number = walk.state.next_batch;
-	batch.salt = right_salt ? header.salt : header.salt ^ 1;
-	batch.durable = batch.number - 1;
+	batch.number = walk.state.next_batch +
+		(fault == FORGED_NUMBER || fault == FORGED_PLACE ? 1 : 0);
+	batch.salt = fault == FORGED_SALT ? header.salt ^ 1 : header.salt;
+	batch.durable = walk.state.next_batch - 1;
 	batch.n_records = 1;
-	batch.previous = walk.state.chain;
+	batch.previous = walk.state.chain ^ (fault == FORGED_CHAIN ? 1 : 0);
 	batch.payload_crc = pgraft_crc32c(p + 64, batch.length);
 	pgraft_batch_encode(p, &batch);
 	f.disk = faulty_disk_copy(whole);
 	faulty_disk_put(f.disk, file->path, buffer, size);
-	if (right_salt)
-		ok(fixture_open(&f) == PGRAFT_OK && f.seen.hard_state.term == 999,
-		   "a batch with the right salt is believed");
-	else
-		ok(judge() == FINAL, "the same batch with a stale salt is not");
+	return (size_t) (p - buffer);
+}
+
+/* Stale bytes of a recycled file, and other remains, at their worst. */
+static void
+forged_batches(void)
+{
+	static const char *const what[] = {
+		"", "a stale salt", "a wrong number", "a wrong chain", "one missing before it"
+	};
+	PgraftStorageStats stats;
+	ForgedFault fault;
+
+	forge_batch(FORGED_RIGHT);
+	ok(fixture_open(&f) == PGRAFT_OK && f.seen.hard_state.term == 999,
+	   "a batch with everything right is believed");
 	fixture_close(&f);
 	faulty_disk_destroy(f.disk);
+	for (fault = FORGED_SALT; fault <= FORGED_PLACE; fault++)
+	{
+		size_t		offset = forge_batch(fault);
+		const unsigned char *data;
+		size_t		size;
+
+		is_u64(fixture_open(&f), PGRAFT_OK, "open");
+		ok(fixture_same(&f.seen, &f.history[f.n_steps]), "a batch with %s is not",
+		   what[fault]);
+		pgraft_storage_stats(f.storage, &stats);
+		is_u64(stats.torn_tails, fault != FORGED_SALT, "torn tails");
+		fixture_close(&f);
+		data = faulty_disk_data(f.disk, segment_file(newest)->path, &size);
+		if (fault != FORGED_SALT)
+			ok(pgraft_get64(data + offset + 64 + 8) == 0, "and its remains are zeroed");
+		faulty_disk_destroy(f.disk);
+	}
 }
 
 int
@@ -575,8 +618,7 @@ main(void)
 	doubled_files();
 	extra_files();
 	foreign_segment();
-	stale_batch(true);
-	stale_batch(false);
+	forged_batches();
 	faulty_disk_destroy(whole);
 	return tap_done();
 }

@@ -364,6 +364,39 @@ test_local(void)
 	teardown();
 }
 
+/* The batch that names it need not be flushed for any other reason. */
+static void
+test_named_by_hint(void)
+{
+	PgraftSnapshotWriter *writer;
+	struct raft_update update;
+	unsigned long seed;
+	int			wrong = 0;
+
+	for (seed = 1; seed <= 30; seed++)
+	{
+		setup();
+		faulty_disk_reseed(f.disk, seed);
+		wrong += begin_local(5, 100, &writer) != PGRAFT_OK;
+		pgraft_snapshot_publish(writer);
+		wrong += write_hard_state() != PGRAFT_OK;
+		wrong += begin_local(10, 100, &writer) != PGRAFT_OK;
+		pgraft_snapshot_publish(writer);
+		memset(&update, 0, sizeof(update));
+		update.hard_state_changed = 1;
+		update.hard_state.term = 10;
+		wrong += fixture_write(&f, &update, 0) != PGRAFT_OK;
+		fixture_drop(&f);
+		faulty_disk_restart(f.disk, FAULTY_POWER_LOSS);
+		wrong += fixture_open(&f) != PGRAFT_OK ||
+			(f.seen.snapshot != 5 && f.seen.snapshot != 10) ||
+			!right_snapshot(f.seen.snapshot, 1);
+		fixture_close(&f);
+		faulty_disk_destroy(f.disk);
+	}
+	is_u64(wrong, 0, "a snapshot named by an unflushed hint: one is always in force");
+}
+
 /* The leader's snapshot arrives while a local one is being made. */
 static void
 test_both(void)
@@ -425,6 +458,7 @@ main(void)
 	test_read_chunks();
 	test_load_damaged();
 	test_local();
+	test_named_by_hint();
 	test_both();
 	test_replaced_while_read();
 	return tap_done();
