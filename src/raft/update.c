@@ -225,7 +225,10 @@ raft_take_update(struct raft *raft, struct raft_update *update)
 	raft->n_read_results = 0;
 	update->notices = raft->notices;
 	raft->notices = 0;
-	return 1;
+
+	/* memory or a callback failed and nothing came of it: the host must not spin */
+	return update->epoch != 0 || update->n_messages > 0 || update->n_apply > 0 ||
+		update->n_reads > 0 || update->notices != 0;
 }
 
 static void
