@@ -47,6 +47,8 @@ fixture_allocate(void *context, size_t size)
 	Cluster    *cluster = context;
 
 	cluster->allocations++;
+	if (cluster->exhausted)
+		return NULL;
 	if (cluster->fail_allocation > 0 && --cluster->fail_allocation == 0)
 		return NULL;
 	return malloc(size);

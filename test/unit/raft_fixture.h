@@ -170,6 +170,7 @@ struct Cluster
 
 	unsigned long allocations;
 	unsigned long fail_allocation;	/* the Nth from now on; 0 = none */
+	int			exhausted;		/* all fail */
 
 	char		failure[256];	/* first broken rule; "" = none */
 	int			failures;
