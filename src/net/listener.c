@@ -206,6 +206,7 @@ pgraft_net_listen_port(PgraftNet *net)
 	struct sockaddr_storage own;
 	socklen_t	size = sizeof(own);
 
+	memset(&own, 0, sizeof(own));
 	if (net->n_listeners == 0 ||
 		getsockname(net->listeners[0].fd, (struct sockaddr *) &own, &size) != 0)
 		return 0;

@@ -156,6 +156,8 @@ test_claims(void)
 	fd = raw_connect(port_of(1));
 	ok(raw_send(fd, greeting, raw_hello(greeting, 2, 1, false)) &&
 	   UNTIL((conn = newest_accepted(1)) != NULL && conn->state == CONN_OPEN), "a peer greets");
+	if (conn == NULL)
+		exit(1);
 	header = raw_header(2, 1, PGRAFT_FRAME_REQUEST, members[1].options.max_frame_bytes);
 	pgraft_wire_put_bare_header(frame, &header);
 	ok(raw_send(fd, frame, PGRAFT_FRAME_HEADER_BYTES + 10) &&
@@ -448,6 +450,8 @@ test_unread_answers(void)
 	fd = raw_connect(port_of(1));
 	ok(raw_send(fd, frame, raw_hello(frame, 2, 1, false)) &&
 	   UNTIL((conn = newest_accepted(1)) != NULL && conn->state == CONN_OPEN), "a peer greets");
+	if (conn == NULL)
+		exit(1);
 	for (i = 0; i < 500; i++)
 		length += raw_frame(frames + length, &header, payload);
 	for (i = 0; i < 2000 && pgraft_buffer_length(&conn->out) < INBOUND_QUEUE_BYTES; i++)
