@@ -20,6 +20,9 @@
 static int	tap_run;
 static int	tap_failed;
 
+static int	tap_ok(int passed, const char *file, int line, const char *format,...)
+			__attribute__((format(printf, 4, 5)));
+
 static int
 tap_ok(int passed, const char *file, int line, const char *format,...)
 {
