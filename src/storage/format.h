@@ -23,6 +23,8 @@
 #define PGRAFT_SEGMENT_HEADER_BYTES 512
 #define PGRAFT_BATCH_HEADER_BYTES 64
 #define PGRAFT_RECORD_HEADER_BYTES 8
+#define PGRAFT_BATCH_MAGIC 0x31424750U	/* "PGB1" */
+#define PGRAFT_MARK_MAGIC 0x314D4750U	/* "PGM1" */
 #define PGRAFT_IDENTITY_BYTES 256
 #define PGRAFT_SNAPSHOT_HEADER_BYTES 88
 #define PGRAFT_SNAPSHOT_BLOCK_BYTES 65536
@@ -152,6 +154,7 @@ extern bool pgraft_scan_state_apply(PgraftLogState *state, const PgraftRecord *r
 							   const char **reason);
 extern bool pgraft_state_equal(const PgraftLogState *a, const PgraftLogState *b);
 
+/* walk.c */
 extern void pgraft_walk_begin(PgraftWalk *walk, const unsigned char *data,
 							  size_t bytes, const PgraftSegmentHeader *header);
 extern PgraftWalkResult pgraft_walk_next(PgraftWalk *walk,

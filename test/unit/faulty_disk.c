@@ -356,6 +356,12 @@ faulty_disk_crash_at(FaultyDisk *disk, unsigned long n)
 	disk->crash_in = n;
 }
 
+void
+faulty_disk_crash(FaultyDisk *disk)
+{
+	disk->crashed = true;
+}
+
 int
 faulty_disk_crashed(const FaultyDisk *disk)
 {

@@ -59,6 +59,9 @@ extern void faulty_disk_reseed(FaultyDisk *disk, unsigned long seed);
 
 /* The n-th changing call from now (1 = the next) is the last; it may be half done. */
 extern void faulty_disk_crash_at(FaultyDisk *disk, unsigned long n);
+
+/* Now, before any further call. */
+extern void faulty_disk_crash(FaultyDisk *disk);
 extern int	faulty_disk_crashed(const FaultyDisk *disk);
 extern void faulty_disk_restart(FaultyDisk *disk, FaultyCrash crash);
 

@@ -357,7 +357,7 @@ fixture_drop(Fixture *f)
 {
 	if (f->storage == NULL)
 		return;
-	faulty_disk_crash_at(f->disk, 1);
+	faulty_disk_crash(f->disk);
 	pgraft_storage_close(f->storage);
 	f->storage = NULL;
 }
