@@ -73,7 +73,7 @@ sub lines
 sub sorted { return sort { $a <=> $b } @_; }
 sub minimum { return (sorted(@_))[0]; }
 sub maximum { return (sorted(@_))[-1]; }
-sub median { my @values = sorted(@_); return $values[ $#values / 2 ]; }
+sub median { my @values = sorted(@_); return ($values[ $#values / 2 ] + $values[ @values / 2 ]) / 2; }
 sub percentile { my ($p, @values) = @_; @values = sorted(@values); return $values[ $#values * $p / 100 ]; }
 
 # "  name   min   median   max unit"
