@@ -334,12 +334,16 @@ static void
 live(Workshop *shop)
 {
 	SimWorld   *world = shop->world;
+	int			steps = STEPS;
 	int			power_loss;
 	int			i;
 
-	sim_disk_arm(shop->node->disk, (unsigned int) sim_range(world, 1, 200),
-				 sim_chance(world, 600));
-	for (i = 0; i < STEPS && !world->failed; i++)
+	if (sim_chance(world, 600))
+		sim_disk_arm(shop->node->disk, (unsigned int) sim_range(world, 1, 200),
+					 sim_chance(world, 600));
+	else
+		steps = (int) sim_range(world, 10, STEPS);
+	for (i = 0; i < steps && !world->failed; i++)
 	{
 		world->now += SIM_MS;
 		if (shop->n_jobs < MAX_QUEUE && sim_chance(world, 500))
