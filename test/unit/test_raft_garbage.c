@@ -506,6 +506,59 @@ random_messages(unsigned long n)
 	ok(by_state[RAFT_LEADER] > n / 50, "%lu by leaders", by_state[RAFT_LEADER]);
 }
 
+/* Terms and indexes at the end of their range, from every type of message. */
+static void
+greatest_numbers(void)
+{
+	struct raft_message message;
+	struct raft_status status;
+	struct raft_snapshot_meta meta;
+	int			type;
+	int			i;
+
+	broken = 0;
+	create(3);
+	for (type = 1; type <= RAFT_MSG_MAX; type++)
+	{
+		memset(&message, 0, sizeof(message));
+		memset(&meta, 0, sizeof(meta));
+		message.type = type;
+		message.from = 2;
+		message.to = 1;
+		message.from_incarnation = message.to_incarnation = 1;
+		message.term = message.log_term = ~(raft_term) 0;
+		message.index = message.commit = message.hint_index = ~(raft_index) 0;
+		if (type == RAFT_MSG_REMOVED)
+			message.index = 0;
+		meta.index = meta.term = ~(raft_term) 0;
+		meta.config.n_members = 1;
+		message.snapshot = &meta;
+		message.flags = RAFT_FLAG_LAST_CHUNK;
+		for (i = 0; i < 3; i++)
+		{
+			if (i == 1)
+				message.index = 0;
+			else if (i == 2)
+				message.index = message.term = 1;	/* absurd contents alone */
+			(void) raft_receive(raft, &message);
+			check(raft_message_name(type));
+			take_updates();
+			if (epochs_given > 0)
+				raft_persisted(raft, epochs_given);
+			now += 2 * T;
+			raft_tick(raft, now);
+			check(raft_message_name(type));
+			take_updates();
+		}
+	}
+	raft_status(raft, &status);
+	ok(status.term > 0 && status.term < 100, "the greatest term is nobody's term");
+	ok(status.last_index < 100, "nor is the greatest index a log's");
+	is_u64(broken, 0, "no invariant was broken");
+	raft_destroy(raft);
+	raft = NULL;
+}
+
 /* ----------------------------------------------------------------
  * Memory runs out
  * ----------------------------------------------------------------
@@ -644,6 +697,7 @@ main(void)
 		random_state += strtoul(seed, NULL, 10) * 2654435761UL;
 	stored = calloc(STORED, sizeof(*stored));
 	random_messages(messages != NULL ? strtoul(messages, NULL, 10) : 250000);
+	greatest_numbers();
 	creation_without_memory();
 	work_without_memory();
 	long_shortage();

@@ -575,9 +575,64 @@ stale_messages_change_nothing(void)
 	cluster_destroy(cluster);
 }
 
+/* What a follower believes of a message that a leader could not have sent. */
+static void
+limits_of_belief(void)
+{
+	Cluster    *cluster = cluster_begin(3, 17);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		follower = other_than(leader, 0);
+	struct raft_message message;
+	struct raft_entry entry;
+	raft_index	commit;
+	raft_term	term;
+	raft_index	index = 0;
+	int			i;
+
+	for (i = 0; i < 10; i++)
+		(void) cluster_propose(cluster, leader, "x", &index);
+	cluster_run(cluster, 100);
+	cluster_isolate(cluster, follower);
+	cluster_crash(cluster, follower);
+	cluster->nodes[follower].disk.hard_state.commit = index - 5;
+	ok(cluster_restart(cluster, follower) == RAFT_OK, "a follower that knows half to be committed");
+	commit = cluster_status(cluster, follower)->commit_index;
+	is_u64(commit, index - 5, "by its hint");
+	memset(&message, 0, sizeof(message));
+	message.type = RAFT_MSG_APPEND;
+	message.from = leader;
+	message.to = follower;
+	message.from_incarnation = message.to_incarnation = 1;
+	message.term = cluster_status(cluster, leader)->term;
+	message.index = index - 3;
+	message.log_term = message.term;
+	message.commit = index;
+	cluster_inject(cluster, &message);
+	cluster_run(cluster, 10);
+	is_u64(cluster_status(cluster, follower)->commit_index, index - 3,
+		   "it commits what the message shows to match, not what lies behind");
+
+	/* diss. fig. 3.2, leader completeness: no leader can ask for this */
+	memset(&entry, 0, sizeof(entry));
+	message.term++;
+	message.index = index - 8;
+	entry.index = index - 7;
+	entry.term = message.term;
+	message.entries = &entry;
+	message.n_entries = 1;
+	cluster_inject(cluster, &message);
+	cluster_run(cluster, 10);
+	(void) raft_term_at(cluster->nodes[follower].raft, index - 7, &term);
+	is_u64(term, message.term - 1, "a committed entry is not overwritten");
+	is_u64(cluster_status(cluster, follower)->last_index, index, "nothing is truncated");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
+	limits_of_belief();
 	commit_is_told_promptly();
 	nothing_counts_before_it_is_durable();
 	followers_alone_commit();

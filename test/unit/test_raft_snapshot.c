@@ -442,9 +442,56 @@ stray_answer(void)
 	cluster_destroy(cluster);
 }
 
+/* The last chunk comes, those between do not. */
+static void
+holes_are_not_installed(void)
+{
+	Cluster    *cluster = small_chunks(3, 11, 300);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		behind = leave_behind(cluster, leader, other_than(leader, 0));
+	Disk	   *disk = &cluster->nodes[leader].disk;
+	struct raft_message message;
+	int			chunk;
+
+	cluster_isolate(cluster, behind);
+	ok(cluster_restart(cluster, behind) == RAFT_OK, "back");
+	memset(&message, 0, sizeof(message));
+	message.type = RAFT_MSG_SNAPSHOT;
+	message.from = leader;
+	message.to = behind;
+	message.from_incarnation = message.to_incarnation = 1;
+	message.term = cluster_status(cluster, leader)->term;
+	message.snapshot = &disk->meta;
+	message.total = 300;
+	message.chunk_length = CHUNK;
+	for (chunk = 0; chunk < 3; chunk += 2)
+	{
+		message.offset = (raft_u64) chunk * CHUNK;
+		message.chunk = disk->snapshot.data + message.offset;
+		message.flags = chunk == 2 ? RAFT_FLAG_LAST_CHUNK : 0;
+		cluster_inject(cluster, &message);
+		cluster_run(cluster, 5);
+	}
+	is_u64(cluster->nodes[behind].installs, 0, "a snapshot with a hole is not installed");
+	is_u64(cluster->nodes[behind].chunks, 1, "nor is what lies behind the hole written");
+	message.offset = CHUNK;
+	message.flags = 0;
+	message.snapshot = &disk->meta;
+	message.total = 200;		/* another snapshot, or a lie */
+	message.flags = RAFT_FLAG_LAST_CHUNK;
+	cluster_inject(cluster, &message);
+	cluster_run(cluster, 5);
+	is_u64(cluster->nodes[behind].installs, 0, "nor one of another size");
+	cluster_heal(cluster);
+	ok(cluster_wait_applied(cluster, cluster->max_commit, 3 * T), "the whole one is");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
+	holes_are_not_installed();
 	late_joiner();
 	resumes_after_loss();
 	duplicates_and_old_chunks();
