@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * raft_fixture_internal.h
- *	  Shared by raft_fixture.c (moves things) and raft_fixture_check.c
- *	  (compares them with the rules).
+ *	  Shared by the files of the fixture: raft_fixture.c moves things,
+ *	  raft_fixture_events.c asks, raft_fixture_check.c compares with the rules.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -15,6 +15,16 @@
 
 /* raft_fixture.c */
 void		send_packet(Cluster *cluster, Packet *packet);
+
+/* raft_fixture_copy.c */
+void	   *copy_bytes(const void *data, size_t length);
+struct raft_entry *copy_entries(const struct raft_entry *entries, size_t n);
+void		free_entries(const struct raft_entry *entries, size_t n);
+Packet	   *copy_packet(const struct raft_message *message);
+void		free_packet(Packet *packet);
+void		free_packets(Packet **list);
+void		append_packet(Packet **list, Packet *packet);
+void		blob_set(Blob *blob, size_t offset, const unsigned char *data, size_t length);
 
 /* raft_fixture_check.c */
 void		check_node(Cluster *cluster, Node *node);
