@@ -220,8 +220,9 @@ extern int pgraft_storage_read_snapshot(void *storage, raft_index index,
  *
  * begin, write and publish run on the loop; finish (fsync, rename, directory
  * fsync: the slow part) may run on the flush thread, between jobs.  publish
- * makes the finished snapshot the newest one, unlinks the one before and frees
- * the writer.  Then the host calls raft_compact() and
+ * makes the finished snapshot the newest one and frees the writer; the one
+ * before is unlinked when the next prepared batch, which names the new one, is
+ * durable and completed (a crash before that returns to it).  Then the host calls raft_compact() and
  * pgraft_storage_forget(first_kept), which records the new log start in the
  * next prepared batch and recycles whole segments after that batch is durable.
  * A snapshot installed from the leader (update.install) that is newer wins:
