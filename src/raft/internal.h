@@ -3,7 +3,9 @@
  * internal.h
  *	  What the files of the engine share; nobody outside src/raft includes it.
  *
- *		raft.c			life, events, dispatch of messages
+ *		life.c			creation, recovery, end
+ *		raft.c			clock, inputs, dispatch of messages
+ *		status.c		looking in
  *		update.c		assembly of struct raft_update, durability bookkeeping
  *		election.c		PreVote, votes, terms
  *		replication.c	AppendEntries and heartbeats, both sides; commit rule
