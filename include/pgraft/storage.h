@@ -252,7 +252,9 @@ extern void pgraft_storage_forget(PgraftStorage *storage, raft_index first_kept)
  */
 extern PgraftErrorCode pgraft_storage_load_snapshot(PgraftStorage *storage,
 													struct raft_snapshot_meta *meta,
-													int (*consume) (void *arg, const unsigned char *data, size_t length),
+													int (*consume) (void *arg,
+																	const unsigned char *data,
+																	size_t length),
 													void *arg, PgraftError *error);
 
 /* ----------------------------------------------------------------
