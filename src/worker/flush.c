@@ -32,6 +32,7 @@
 
 #define RING_SIZE 4096			/* items between loop and thread, a power of two */
 #define GROUP_SIZE 64			/* jobs per fdatasync */
+#define IDLE_MS 200				/* quiet time after which segments are prepared */
 
 typedef struct FlushItem
 {
@@ -49,6 +50,7 @@ struct PgraftFlush
 	int			event_fd;
 	bool		stop;
 	bool		no_space;
+	bool		prepared;		/* thread only: spare segments are ready */
 	PgraftError failure;		/* of the first final failure */
 	PgraftError snapshot_failure;	/* of the last snapshot that failed */
 	unsigned	submitted;		/* ring positions, free running */
@@ -59,6 +61,7 @@ struct PgraftFlush
 };
 
 static void *flush_main(void *arg);
+static void wait_for_work(PgraftFlush *flush);
 static int	take_group(PgraftFlush *flush, FlushItem **group);
 static void execute_group(PgraftFlush *flush, FlushItem **group, int n);
 static void execute_jobs(PgraftFlush *flush, FlushItem **group, int n);
@@ -240,6 +243,7 @@ flush_main(void *arg)
 		uint64		one = 1;
 
 		execute_group(flush, group, n);
+		flush->prepared = false;
 		pthread_mutex_lock(&flush->mutex);
 		flush->finished += n;
 		pthread_mutex_unlock(&flush->mutex);
@@ -247,6 +251,39 @@ flush_main(void *arg)
 			continue;			/* the counter is full: it is readable anyway */
 	}
 	return NULL;
+}
+
+/*
+ * Called with the mutex held and nothing to do.  After some quiet the next
+ * segments are made ready, so that no job has to wait for that; not at once,
+ * because then the next job of a single writer would.
+ */
+static void
+wait_for_work(PgraftFlush *flush)
+{
+	struct timespec until;
+	PgraftError error;
+
+	if (flush->prepared || flush->failure.code != PGRAFT_OK)
+	{
+		pthread_cond_wait(&flush->work, &flush->mutex);
+		return;
+	}
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += IDLE_MS * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	if (pthread_cond_timedwait(&flush->work, &flush->mutex, &until) != ETIMEDOUT)
+		return;
+	flush->prepared = true;
+	memset(&error, 0, sizeof(error));
+	pthread_mutex_unlock(&flush->mutex);
+	(void) pgraft_storage_make_ready(flush->storage, &error);
+	pthread_mutex_lock(&flush->mutex);
+
+	/* the job that comes next learns of it */
+	if (error.code != PGRAFT_OK && error.code != PGRAFT_ERR_NO_SPACE)
+		flush->failure = error;
 }
 
 /* A run of jobs, or one snapshot.  0 = stop. */
@@ -257,7 +294,7 @@ take_group(PgraftFlush *flush, FlushItem **group)
 
 	pthread_mutex_lock(&flush->mutex);
 	while (flush->taken == flush->submitted && !flush->stop)
-		pthread_cond_wait(&flush->work, &flush->mutex);
+		wait_for_work(flush);
 	while (!flush->stop && n < GROUP_SIZE && flush->taken != flush->submitted)
 	{
 		FlushItem  *item = &flush->ring[flush->taken % RING_SIZE];
