@@ -430,9 +430,9 @@ test_files(void)
 	(void) chmod(key, 0600);
 	if (geteuid() == 0)
 	{
-		(void) chown(key, 12345, (gid_t) -1);
+		ok(chown(key, 12345, (gid_t) -1) == 0, "the key is given away");
 		is_config_error("must be owned by the database user or root");
-		(void) chown(key, 0, (gid_t) -1);
+		ok(chown(key, 0, (gid_t) -1) == 0, "and taken back");
 	}
 
 	in_directory(members[1].options.ssl_key_file, "node2", ".key");
