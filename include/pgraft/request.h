@@ -4,11 +4,14 @@
  *	  The request queue in shared memory, seen from the worker.
  *
  * Life of a slot: FREE -> FILLING (owner: backend) -> SUBMITTED (owner: worker;
- * the backend waits) -> DONE (owner: backend) -> FREE.  A backend that stops
- * waiting turns SUBMITTED into ABANDONED; the worker frees such a slot when it
- * would have answered it.  The two sides race only for SUBMITTED, by
- * compare-and-exchange.  The free list and the ring of submitted slots are
- * protected by the queue's spinlock.
+ * the backend waits) -> PROPOSED (the same, and the request may have had an
+ * effect) -> DONE (owner: backend) -> FREE.  A backend that stops waiting turns
+ * SUBMITTED or PROPOSED into ABANDONED; the worker frees such a slot when it
+ * would have answered it.  The two sides race only for SUBMITTED and PROPOSED,
+ * by compare-and-exchange: what the backend replaces decides between "nothing
+ * was changed" and "outcome unknown", and the worker begins nothing for a slot
+ * that it cannot turn into PROPOSED.  The free list and the ring of submitted
+ * slots are protected by the queue's spinlock.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -31,6 +34,7 @@ typedef enum PgraftSlotState
 	PGRAFT_SLOT_FREE = 0,
 	PGRAFT_SLOT_FILLING,
 	PGRAFT_SLOT_SUBMITTED,
+	PGRAFT_SLOT_PROPOSED,
 	PGRAFT_SLOT_DONE,
 	PGRAFT_SLOT_ABANDONED
 } PgraftSlotState;
@@ -38,8 +42,6 @@ typedef enum PgraftSlotState
 typedef struct PgraftSlot
 {
 	pg_atomic_uint32 state;
-	pg_atomic_uint32 proposed;	/* 1 = it may have reached a log: a time-out
-								 * is "unknown", not "failed" */
 	uint32		taken;			/* a worker has dequeued it */
 	int			kind;			/* PgraftRequestKind */
 	uint64		sequence;		/* grows with each use of the slot, never reset */
@@ -101,6 +103,15 @@ extern void pgraft_queue_detach_worker(int code, Datum arg);
 extern int	pgraft_queue_take(int *slots, int max);
 extern const void *pgraft_slot_payload(PgraftSlot *slot);
 extern bool pgraft_slot_abandoned(PgraftSlot *slot);
+
+/*
+ * Before the first attempt that may have an effect.  False when the backend
+ * has gone: it was told that nothing happened, so nothing may.
+ */
+extern bool pgraft_slot_set_proposed(PgraftSlot *slot);
+/* That attempt certainly had none. */
+extern void pgraft_slot_clear_proposed(PgraftSlot *slot);
+extern bool pgraft_slot_proposed(PgraftSlot *slot);
 
 /*
  * Answers: the slot's result fields must be filled.  Frees the slot when its

@@ -37,6 +37,8 @@ reserve_frame(size_t length)
 	{
 		if (frame_buffer != NULL)
 			pfree(frame_buffer);
+		frame_buffer = NULL;
+		frame_buffer_size = 0;
 		frame_buffer = MemoryContextAlloc(TopMemoryContext, length + 1024);
 		frame_buffer_size = length + 1024;
 	}
@@ -79,13 +81,13 @@ pgraft_forward(PgraftNode *node, PgraftOperation *op)
 	buffer = reserve_frame(length);
 	pgraft_wire_encode_request(buffer, &request);
 
-	/* set first: once it is sent, nobody can say that it was not */
-	if (op->kind != PGRAFT_REQUEST_READ_BARRIER)
-		pg_atomic_write_u32(&slot->proposed, 1);
+	/* first: once it is sent, nobody can say that it was not */
+	if (op->kind != PGRAFT_REQUEST_READ_BARRIER && !pgraft_slot_set_proposed(slot))
+		return false;			/* its backend has gone */
 	if (!pgraft_net_send_frame(node->net, leader, PGRAFT_FRAME_REQUEST, buffer, length))
 	{
 		if (op->attempts == 0)
-			pg_atomic_write_u32(&slot->proposed, 0);
+			pgraft_slot_clear_proposed(slot);
 		return false;
 	}
 	op->phase = PGRAFT_PHASE_FORWARDED;
@@ -258,8 +260,11 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 			break;
 		case PGRAFT_RESULT_NOT_LEADER:
 		case PGRAFT_RESULT_BUSY:
-			if (op->attempts <= 1)
-				pg_atomic_write_u32(&pgraft_operation_slot(op)->proposed, 0);
+			/* with an index: that leader had begun it, and cannot say how it ends */
+			if (reply.index != 0)
+				op->again = true;
+			else if (op->attempts <= 1 && !op->again)
+				pgraft_slot_clear_proposed(pgraft_operation_slot(op));
 			pgraft_operation_wait(node, op, RETRY_MS);
 			break;
 		case PGRAFT_RESULT_REMOVED:
@@ -267,6 +272,7 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 									PGRAFT_RESULT_OK : PGRAFT_RESULT_REMOVED, detail);
 			break;
 		default:
+			op->phase = PGRAFT_PHASE_WAITING;	/* this attempt is answered */
 			pgraft_operation_answer(node, op, (PgraftResult) reply.result, detail);
 			break;
 	}

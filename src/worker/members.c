@@ -182,13 +182,21 @@ begin_change(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 static int
 change(PgraftNode *node, PgraftOperation *op, int type, const struct raft_member *member)
 {
-	struct raft_change *one = palloc0(sizeof(struct raft_change));
+	struct raft_change *one;
 	int			result;
 
+	/* an operation whose backend has gone ends by this answer */
+	if (op->slot >= 0 && op->phase == PGRAFT_PHASE_WAITING &&
+		!pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+		return RAFT_E_INVALID;
+	one = palloc0(sizeof(struct raft_change));
 	one->type = type;
 	one->member = *member;
 	result = raft_change_membership(node->raft, one, 1, &op->index);
 	pfree(one);
+	if (result != RAFT_OK && op->slot >= 0 && op->phase == PGRAFT_PHASE_WAITING &&
+		op->attempts == 0 && !op->again)
+		pgraft_slot_clear_proposed(pgraft_operation_slot(op));
 	return result;
 }
 
@@ -201,8 +209,6 @@ begun(PgraftNode *node, PgraftOperation *op, int result, PgraftPhase phase)
 	switch (result)
 	{
 		case RAFT_OK:
-			if (op->slot >= 0)
-				pg_atomic_write_u32(&pgraft_shared->slots[op->slot].proposed, 1);
 			raft_status(node->raft, &status);
 			op->term = status.term;
 			op->phase = phase;
@@ -371,7 +377,12 @@ begin_transfer(PgraftNode *node, PgraftOperation *op, const struct raft_status *
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_INVALID, "The member is not a voter.");
 		return;
 	}
-	result = raft_transfer(node->raft, (raft_id) op->argument);
+	if (op->slot >= 0 && !pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+		result = RAFT_E_INVALID;	/* its backend has gone */
+	else
+		result = raft_transfer(node->raft, (raft_id) op->argument);
+	if (result != RAFT_OK && op->slot >= 0 && op->attempts == 0 && !op->again)
+		pgraft_slot_clear_proposed(pgraft_operation_slot(op));
 	switch (result)
 	{
 		case RAFT_OK:
@@ -414,8 +425,10 @@ watch_join(PgraftNode *node, PgraftOperation *op, const struct raft_status *stat
 								"The member was removed meanwhile.");
 		return;
 	}
-	if (raft_config_committed(node->raft) && contact->up &&
-		(member->role == member->target_role || elapsed >= limit * 9 / 10))
+	if (raft_config_committed(node->raft) &&
+		((member->role == member->target_role &&
+		  (contact->up || member->role != RAFT_LEARNER)) ||
+		 (contact->up && elapsed >= limit * 9 / 10)))
 	{
 		op->index = status->commit_index;
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_OK, NULL);

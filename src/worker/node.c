@@ -407,7 +407,11 @@ pgraft_node_bootstrap(PgraftNode *node, PgraftError *error)
 		return false;
 	node->identity = identity;
 	if (!open_member(node, error))
+	{
+		/* it exists on disk, so this is no blank member any more */
+		pgraft_node_fail(node, error, "its new state cannot be used");
 		return false;
+	}
 	ereport(LOG,
 			(errmsg("pgraft made cluster \"%s\" with %d initial members",
 					pgraft_cluster_id, config->n_members)));

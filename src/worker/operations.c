@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "postmaster/interrupt.h"
 #include "utils/memutils.h"
 
 #include "pgraft/worker.h"
@@ -33,10 +34,16 @@ void
 pgraft_service_begin(PgraftNode *node)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	uint32		generation = (uint32) pgraft_random_u64();
+	int			i;
 
 	n_operations = pgraft_shared->n_slots + REMOTE_OPERATIONS;
 	operations = palloc0(sizeof(PgraftOperation) * n_operations);
 	active = palloc(sizeof(int) * n_operations);
+
+	/* other members may still know tokens of an earlier worker */
+	for (i = 0; i < n_operations; i++)
+		operations[i].generation = generation;
 	n_active = 0;
 	MemoryContextSwitchTo(old);
 	node->boot_session = pgraft_random_u64() & ~(raft_u64) 0xffff;
@@ -161,6 +168,12 @@ pgraft_operation_answer(PgraftNode *node, PgraftOperation *op,
 {
 	PgraftSlot *slot = pgraft_operation_slot(op);
 
+	/* a refusal says nothing about an attempt that was not answered */
+	if (slot != NULL && result != PGRAFT_RESULT_OK && pgraft_slot_proposed(slot) &&
+		(op->phase == PGRAFT_PHASE_FORWARDED || op->phase == PGRAFT_PHASE_PROPOSED ||
+		 (op->kind == PGRAFT_REQUEST_PROPOSE && op->again)))
+		result = PGRAFT_RESULT_UNKNOWN;
+
 	if (slot == NULL)
 		pgraft_send_reply(node, op->peer, op->request, result, op->index, detail);
 	else
@@ -198,10 +211,17 @@ void
 pgraft_operation_fail(PgraftNode *node, PgraftOperation *op, const char *detail)
 {
 	PgraftSlot *slot = pgraft_operation_slot(op);
-	bool		proposed = slot != NULL && pg_atomic_read_u32(&slot->proposed) != 0;
+	PgraftResult result;
 
-	pgraft_operation_answer(node, op,
-							proposed ? PGRAFT_RESULT_UNKNOWN : PGRAFT_RESULT_FAILED, detail);
+	if (slot == NULL)
+		result = PGRAFT_RESULT_NOT_LEADER;	/* its sender asks the next leader */
+	else if (pgraft_slot_proposed(slot))
+		result = PGRAFT_RESULT_UNKNOWN;
+	else if (ShutdownRequestPending)
+		result = PGRAFT_RESULT_SHUTDOWN;
+	else
+		result = PGRAFT_RESULT_FAILED;
+	pgraft_operation_answer(node, op, result, detail);
 }
 
 PgraftResult

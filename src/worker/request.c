@@ -8,7 +8,7 @@
  * pgraft_slot_answer().  The life of a slot is described in request.h.
  *
  * A backend that is cancelled or runs out of time gives its slot up; the
- * command may still be applied later.  Whether it may is what slot->proposed
+ * command may still be applied later.  Whether it may is what the slot's state
  * says, and the error tells the user: 40003 "outcome unknown" if it may, a
  * plain failure if it cannot.
  *
@@ -106,7 +106,7 @@ static void fill_slot(PgraftSlot *slot, const PgraftCall *call, int timeout_ms);
 static void submit_slot(PgraftSlot *slot);
 static bool wait_for_answer(PgraftSlot *slot, TimestampTz deadline);
 static void take_answer(PgraftSlot *slot, PgraftCall *call);
-static void give_up(PgraftSlot *slot);
+static uint32 abandon(PgraftSlot *slot);
 static void give_up_at_exit(int code, Datum slot);
 static void release_slot(PgraftSlot *slot);
 static void raise_timeout(bool proposed, int timeout_ms);
@@ -131,7 +131,6 @@ pgraft_call(PgraftCall *call)
 
 	slot = claim_slot(deadline, timeout_ms);
 
-
 	/* also when this session is terminated: FATAL passes PG_TRY by */
 	PG_ENSURE_ERROR_CLEANUP(give_up_at_exit, PointerGetDatum(slot));
 	{
@@ -143,14 +142,11 @@ pgraft_call(PgraftCall *call)
 
 	if (!answered)
 	{
-		bool		proposed = pg_atomic_read_u32(&slot->proposed) != 0;
-
 		/* the answer may arrive at the very last moment */
-		if (pg_atomic_read_u32(&slot->state) != PGRAFT_SLOT_DONE)
-		{
-			give_up(slot);
-			raise_timeout(proposed, timeout_ms);
-		}
+		uint32		state = abandon(slot);
+
+		if (state != PGRAFT_SLOT_DONE)
+			raise_timeout(state == PGRAFT_SLOT_PROPOSED, timeout_ms);
 	}
 	take_answer(slot, call);
 	if (call->result != PGRAFT_RESULT_OK)
@@ -204,21 +200,18 @@ pop_free_slot(void)
 static void
 push_free_slot(PgraftSlot *slot)
 {
-	bool		was_empty;
-
 	SpinLockAcquire(&pgraft_shared->mutex);
-	was_empty = pgraft_shared->n_free == 0;
 	pg_atomic_write_u32(&slot->state, PGRAFT_SLOT_FREE);
 	pgraft_shared->free_slots[pgraft_shared->n_free++] = (int) (slot - pgraft_shared->slots);
 	SpinLockRelease(&pgraft_shared->mutex);
-	if (was_empty)
-		ConditionVariableSignal(&pgraft_shared->slot_freed);
+
+	/* always: slots may become free faster than one waiter takes the first */
+	ConditionVariableSignal(&pgraft_shared->slot_freed);
 }
 
 static void
 fill_slot(PgraftSlot *slot, const PgraftCall *call, int timeout_ms)
 {
-	pg_atomic_write_u32(&slot->proposed, 0);
 	slot->taken = 0;
 	slot->kind = call->kind;
 	slot->sequence++;
@@ -311,23 +304,31 @@ take_answer(PgraftSlot *slot, PgraftCall *call)
 				 errmsg("out of memory")));
 }
 
-static void
-give_up(PgraftSlot *slot)
+/*
+ * Leaves the slot to the worker, when it has it.  Returns the state before;
+ * FILLING and DONE mean that the slot is still ours.
+ */
+static uint32
+abandon(PgraftSlot *slot)
 {
-	uint32		expected = PGRAFT_SLOT_SUBMITTED;
+	uint32		state = pg_atomic_read_u32(&slot->state);
 
-	if (pg_atomic_compare_exchange_u32(&slot->state, &expected, PGRAFT_SLOT_ABANDONED))
-		return;
-
-	/* still being filled, or answered meanwhile: it is ours */
-	release_slot(slot);
+	while (state == PGRAFT_SLOT_SUBMITTED || state == PGRAFT_SLOT_PROPOSED)
+		if (pg_atomic_compare_exchange_u32(&slot->state, &state, PGRAFT_SLOT_ABANDONED))
+			break;
+	return state;
 }
 
 static void
 give_up_at_exit(int code, Datum slot)
 {
+	PgraftSlot *given_up = (PgraftSlot *) DatumGetPointer(slot);
+	uint32		state;
+
 	(void) code;
-	give_up((PgraftSlot *) DatumGetPointer(slot));
+	state = abandon(given_up);
+	if (state == PGRAFT_SLOT_FILLING || state == PGRAFT_SLOT_DONE)
+		release_slot(given_up);
 }
 
 static void
@@ -408,7 +409,9 @@ pgraft_queue_attach_worker(void)
 		PgraftSlot *slot = &shared->slots[i];
 		uint32		state = pg_atomic_read_u32(&slot->state);
 
-		if (slot->taken && (state == PGRAFT_SLOT_SUBMITTED || state == PGRAFT_SLOT_ABANDONED))
+		if (slot->taken &&
+			(state == PGRAFT_SLOT_SUBMITTED || state == PGRAFT_SLOT_PROPOSED ||
+			 state == PGRAFT_SLOT_ABANDONED))
 		{
 			slot->result = PGRAFT_RESULT_UNKNOWN;
 			pgraft_slot_answer(slot);
@@ -464,16 +467,44 @@ pgraft_slot_abandoned(PgraftSlot *slot)
 	return pg_atomic_read_u32(&slot->state) == PGRAFT_SLOT_ABANDONED;
 }
 
+bool
+pgraft_slot_set_proposed(PgraftSlot *slot)
+{
+	uint32		state = PGRAFT_SLOT_SUBMITTED;
+
+	return pg_atomic_compare_exchange_u32(&slot->state, &state, PGRAFT_SLOT_PROPOSED) ||
+		state == PGRAFT_SLOT_PROPOSED;
+}
+
+void
+pgraft_slot_clear_proposed(PgraftSlot *slot)
+{
+	uint32		state = PGRAFT_SLOT_PROPOSED;
+
+	(void) pg_atomic_compare_exchange_u32(&slot->state, &state, PGRAFT_SLOT_SUBMITTED);
+}
+
+bool
+pgraft_slot_proposed(PgraftSlot *slot)
+{
+	return pg_atomic_read_u32(&slot->state) == PGRAFT_SLOT_PROPOSED;
+}
+
 void
 pgraft_slot_answer(PgraftSlot *slot)
 {
-	uint32		expected = PGRAFT_SLOT_SUBMITTED;
+	uint32		state = pg_atomic_read_u32(&slot->state);
 	Latch	   *latch = slot->latch;
 
 	slot->taken = 0;
 	pg_write_barrier();
-	if (pg_atomic_compare_exchange_u32(&slot->state, &expected, PGRAFT_SLOT_DONE))
-		SetLatch(latch);
-	else
-		release_slot(slot);
+	while (state == PGRAFT_SLOT_SUBMITTED || state == PGRAFT_SLOT_PROPOSED)
+	{
+		if (pg_atomic_compare_exchange_u32(&slot->state, &state, PGRAFT_SLOT_DONE))
+		{
+			SetLatch(latch);
+			return;
+		}
+	}
+	release_slot(slot);
 }

@@ -12,9 +12,9 @@
  *	  Whenever it is doubtful whether an attempt reached the log, the same
  *	  command is sent again; the state machine applies it once.  So a change of
  *	  leader delays a command and does not fail it.
- *	- slot->proposed is set before the first attempt that may have had an
- *	  effect; it decides between "failed" and "unknown" when the backend's
- *	  patience ends.
+ *	- A slot is marked "proposed" before the first attempt that may have an
+ *	  effect; that decides between "failed" and "unknown" when the backend's
+ *	  patience ends.  A slot whose backend has gone before begins nothing.
  *
  * Changes of membership and leadership are in members.c.
  *
@@ -46,6 +46,7 @@ static void step_log_read(PgraftNode *node, PgraftOperation *op);
 static void step_snapshot(PgraftNode *node, PgraftOperation *op);
 static void propose_waiting(PgraftNode *node);
 static bool propose(PgraftNode *node, PgraftOperation **ops, int n);
+static void hold_back(PgraftNode *node, PgraftOperation **ops, int n);
 static bool collect_log(PgraftNode *node, PgraftSlot *slot, uint64 first, uint64 last);
 
 static PgraftOperation *batch[PGRAFT_BATCH_MAX];
@@ -258,7 +259,8 @@ propose_waiting(PgraftNode *node)
 		PgraftOperation *op = pgraft_operation_active(i);
 
 		if (op->kind != PGRAFT_REQUEST_PROPOSE || op->slot < 0 ||
-			op->phase != PGRAFT_PHASE_WAITING || node->now < op->retry_at)
+			op->phase != PGRAFT_PHASE_WAITING || node->now < op->retry_at ||
+			!pgraft_slot_set_proposed(pgraft_operation_slot(op)))
 			continue;
 		batch[n++] = op;
 		if (n == pgraft_batch_size)
@@ -300,7 +302,6 @@ propose(PgraftNode *node, PgraftOperation **ops, int n)
 		node->status.batches++;
 		for (i = 0; i < n; i++)
 		{
-			pg_atomic_write_u32(&pgraft_operation_slot(ops[i])->proposed, 1);
 			ops[i]->phase = PGRAFT_PHASE_PROPOSED;
 			ops[i]->index = first + (raft_index) i;
 			ops[i]->term = term;
@@ -313,16 +314,32 @@ propose(PgraftNode *node, PgraftOperation **ops, int n)
 	if (n > 1 && (result == RAFT_E_BUSY || result == RAFT_E_TOO_LARGE))
 	{
 		/* half of them may fit */
-		return propose(node, ops, n / 2) && propose(node, ops + n / 2, n - n / 2);
+		if (propose(node, ops, n / 2))
+			return propose(node, ops + n / 2, n - n / 2);
+		hold_back(node, ops + n / 2, n - n / 2);
+		return false;
 	}
 	if (result == RAFT_E_TOO_LARGE || result == RAFT_E_INVALID)
 	{
 		pgraft_operation_answer(node, ops[0], pgraft_result_of_raft(result), NULL);
 		return true;
 	}
-	for (i = 0; i < n; i++)
-		pgraft_operation_wait(node, ops[i], RETRY_MS);
+	hold_back(node, ops, n);
 	return false;
+}
+
+/* They were not proposed after all. */
+static void
+hold_back(PgraftNode *node, PgraftOperation **ops, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (ops[i]->attempts == 0)
+			pgraft_slot_clear_proposed(pgraft_operation_slot(ops[i]));
+		pgraft_operation_wait(node, ops[i], RETRY_MS);
+	}
 }
 
 /* An entry was applied here: maybe the command of one of our backends. */
@@ -544,17 +561,22 @@ step_init(PgraftNode *node, PgraftOperation *op)
 	}
 	if (node->raft == NULL && (pgraft_initial_cluster[0] == '\0' || pgraft_node_id == 1))
 	{
+		if (!pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+		{
+			pgraft_operation_answer(node, op, PGRAFT_RESULT_UNKNOWN, NULL);
+			return;
+		}
 		if (!pgraft_node_bootstrap(node, &error))
 		{
 			pgraft_report(LOG, &error);
 			pgraft_operation_answer(node, op,
+									node->state == PGRAFT_WORKER_FAILED ? PGRAFT_RESULT_UNKNOWN :
 									error.code == PGRAFT_ERR_CONFIG ?
 									PGRAFT_RESULT_INVALID : PGRAFT_RESULT_FAILED,
 									error.message);
 			return;
 		}
 		pgraft_operation_slot(op)->flag = 1;
-		pg_atomic_write_u32(&pgraft_operation_slot(op)->proposed, 1);
 		raft_tick(node->raft, node->now);
 	}
 	if (node->raft == NULL)

@@ -140,7 +140,6 @@ lay_out(char *base)
 	for (i = 0; i < shared->n_slots; i++)
 	{
 		pg_atomic_init_u32(&shared->slots[i].state, PGRAFT_SLOT_FREE);
-		pg_atomic_init_u32(&shared->slots[i].proposed, 0);
 		shared->free_slots[i] = shared->n_slots - 1 - i;
 	}
 	shared->n_free = shared->n_slots;
