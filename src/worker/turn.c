@@ -26,6 +26,7 @@
 #include "pgraft/state_machine.h"
 #include "pgraft/worker.h"
 
+#define SNAPSHOT_RETRY_MS 10000 /* after one that failed */
 #define HINT_INTERVAL_MS 1000	/* commit hint on disk is at most this old */
 
 static raft_u64 write_update(PgraftNode *node, const struct raft_update *update);
@@ -42,6 +43,8 @@ static void snapshot_finished(PgraftNode *node, const PgraftFlushDone *done,
 							  const PgraftError *error);
 static PgraftJob *write_hint(PgraftNode *node, bool sync);
 static bool snapshot_piece(void *arg, const void *data, size_t length);
+
+static raft_time snapshot_retry_at = 0;
 
 void
 pgraft_turn_updates(PgraftNode *node)
@@ -439,6 +442,7 @@ snapshot_finished(PgraftNode *node, const PgraftFlushDone *done, const PgraftErr
 	if (done->code != PGRAFT_OK)
 	{
 		pgraft_snapshot_abort(done->snapshot);
+		snapshot_retry_at = node->now + SNAPSHOT_RETRY_MS;
 		pgraft_report(LOG, error);
 		pgraft_service_snapshot_done(node, index, false);
 		return;
@@ -465,14 +469,18 @@ pgraft_turn_housekeeping(PgraftNode *node)
 		return;
 	raft_status(node->raft, &status);
 	if (node->snapshot == NULL && node->snapshot_job == NULL &&
+		node->now >= snapshot_retry_at &&
 		status.applied_index - status.snapshot_index >= (raft_index) pgraft_snapshot_interval)
 	{
 		PgraftError error;
 		raft_index	index;
 
 		memset(&error, 0, sizeof(error));
-		if (!pgraft_start_snapshot(node, &index, &error) && error.message[0] != '\0')
+		if (!pgraft_start_snapshot(node, &index, &error))
+		{
+			snapshot_retry_at = node->now + SNAPSHOT_RETRY_MS;
 			pgraft_report(LOG, &error);
+		}
 	}
 	if (node->hint_dirty && node->n_inflight == 0 &&
 		node->now - node->hint_written >= HINT_INTERVAL_MS)
