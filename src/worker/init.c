@@ -44,7 +44,10 @@ _PG_init(void)
 		return;
 
 	pgraft_shmem_install_hooks();
-	register_consensus_worker();
+
+	/* a server that pg_upgrade has started must not speak for the member */
+	if (!IsBinaryUpgrade)
+		register_consensus_worker();
 }
 
 static void

@@ -69,7 +69,9 @@ pgraft_consensus_main(Datum main_arg)
 	pgraft_publish(&node, true);
 	pgraft_queue_attach_worker();
 	event_loop();
-	proc_exit(0);
+
+	/* not 0, with which a worker that was terminated alone would stay away */
+	proc_exit(1);
 }
 
 static void
