@@ -178,6 +178,7 @@ pgraft_peers_refresh(PgraftNode *node)
 	PgraftNetPeer *peers;
 	PgraftError error;
 	const struct raft_config *config;
+	bool		leads = pgraft_is_leader_here(node);
 	int			n = 0;
 	int			i;
 
@@ -199,7 +200,13 @@ pgraft_peers_refresh(PgraftNode *node)
 		(void) on_expected_name(node, member->id, peer->name);
 		strlcpy(peer->address, member->address, sizeof(peer->address));
 		peer->port = member->port;
-		peer->invite = member->role == RAFT_LEARNER && member->old_role == RAFT_ROLE_NONE;
+
+		/*
+		 * Only the leader knows that it has not become a voter since.  A member
+		 * that was away does not, and would let a voter without memory vote.
+		 */
+		peer->invite = leads && member->role == RAFT_LEARNER &&
+			member->old_role == RAFT_ROLE_NONE;
 	}
 	for (i = 0; i < node->n_strangers;)
 	{

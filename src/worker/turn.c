@@ -315,7 +315,7 @@ take_notice(PgraftNode *node, unsigned notices)
 	if (notices == 0 || node->raft == NULL)
 		return;
 	node->notices |= notices;
-	if (notices & RAFT_NOTICE_CONFIG)
+	if (notices & (RAFT_NOTICE_CONFIG | RAFT_NOTICE_STATE))
 		node->peers_changed = true;
 	if ((notices & RAFT_NOTICE_REMOVED) && node->state == PGRAFT_WORKER_RUNNING)
 	{
