@@ -87,6 +87,28 @@ $cluster->query(2, "SELECT pgraft_kv_put('after', 'all')");
 $cluster->wait_converged;
 $cluster->check_record('after all were killed at once', @record);
 
+# A leader whose followers hear nothing any more, then dies: what it wrote in that
+# time is in no other log, so it must not have acknowledged it.
+my $leader = $cluster->wait_leader;
+my @others = grep { $_ != $leader } 1 .. 3;
+my $lonely = $cluster->start_writer('lonely', $leader);
+$cluster->wait_writes($lonely, 20);
+$cluster->freeze($_) for @others;
+my $last = $cluster->status($leader, 'last_index');
+$cluster->query($leader, q{SET pgraft.request_timeout = '300ms';
+	DO $$ BEGIN PERFORM pgraft_kv_put('unheard', '1'); EXCEPTION WHEN OTHERS THEN NULL; END $$});
+cmp_ok($cluster->status($leader, 'last_index'), '>', $last, 'a leader alone writes its log');
+$cluster->kill9($leader);
+push @record, $lonely->stop;
+$cluster->kill_frozen($_) for @others;
+$cluster->start(@others);
+$cluster->wait_leader;
+$cluster->query($others[0], "SELECT pgraft_kv_put('after', 'lonely')");
+$cluster->start_node($leader);
+$cluster->query($leader, "SELECT pgraft_kv_put('after', 'return')");
+$cluster->wait_converged;
+$cluster->check_record('after a leader that nobody heard', @record);
+
 done_testing();
 
 sub median

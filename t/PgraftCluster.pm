@@ -203,6 +203,17 @@ sub thaw
 	return;
 }
 
+# kill -9 for what freeze() has stopped: what its sockets had received is lost
+sub kill_frozen
+{
+	my ($self, $id) = @_;
+
+	kill('KILL', @{ delete $self->{frozen}{$id} });
+	$self->{killed}{$id} = $self->node($id)->{_pid};
+	$self->node($id)->{_pid} = undef;
+	return;
+}
+
 # found from outside, because a frozen or failed server answers no query
 sub worker_pid
 {
