@@ -175,7 +175,14 @@ pgraft_operation_answer(PgraftNode *node, PgraftOperation *op,
 		result = PGRAFT_RESULT_UNKNOWN;
 
 	if (slot == NULL)
-		pgraft_send_reply(node, op->peer, op->request, result, op->index, detail);
+	{
+		raft_index	index = op->index;
+
+		/* an index tells the sender that it was begun, see pgraft_service_reply() */
+		if (result == PGRAFT_RESULT_NOT_LEADER && op->phase != PGRAFT_PHASE_WAITING)
+			index = Max(index, 1);
+		pgraft_send_reply(node, op->peer, op->request, result, index, detail);
+	}
 	else
 	{
 		slot->result = result;

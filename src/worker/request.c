@@ -173,6 +173,10 @@ claim_slot(TimestampTz deadline, int timeout_ms)
 		}
 		ConditionVariableCancelSleep();
 	}
+
+	/* without a worker, what was abandoned stays in the queue */
+	if (number < 0 && pgraft_shared->worker_latch == NULL)
+		raise_timeout(false, timeout_ms);
 	if (number < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),

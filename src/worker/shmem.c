@@ -46,6 +46,7 @@ static void create_area(void);
 static void release_area(int code, Datum arg);
 static void read_block(pg_atomic_uint32 *version, const void *block,
 					   void *copy, size_t size);
+static void waiter_gone(int code, Datum arg);
 static void write_block(pg_atomic_uint32 *version, void *block,
 						const void *source, size_t size);
 
@@ -315,11 +316,13 @@ bool
 pgraft_wait_for_status(uint64 index, bool leader, int timeout_ms)
 {
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
-	bool		reached = false;
+	volatile bool reached = false;
 
 	pgraft_require_preloaded();
 	pg_atomic_fetch_add_u32(&pgraft_shared->status_waiters, 1);
-	PG_TRY();
+
+	/* also when this session is terminated: FATAL passes PG_TRY by */
+	PG_ENSURE_ERROR_CLEANUP(waiter_gone, (Datum) 0);
 	{
 		ConditionVariablePrepareToSleep(&pgraft_shared->status_changed);
 		for (;;)
@@ -337,13 +340,18 @@ pgraft_wait_for_status(uint64 index, bool leader, int timeout_ms)
 										pgraft_wait_event());
 		}
 	}
-	PG_FINALLY();
-	{
-		ConditionVariableCancelSleep();
-		pg_atomic_fetch_sub_u32(&pgraft_shared->status_waiters, 1);
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(waiter_gone, (Datum) 0);
+	waiter_gone(0, (Datum) 0);
 	return reached;
+}
+
+static void
+waiter_gone(int code, Datum arg)
+{
+	(void) code;
+	(void) arg;
+	ConditionVariableCancelSleep();
+	pg_atomic_fetch_sub_u32(&pgraft_shared->status_waiters, 1);
 }
 
 /* The worker alone writes counters; it sees the wish at its next turn. */

@@ -94,9 +94,7 @@ worker_exit(int code, Datum arg)
 	(void) code;
 	(void) arg;
 	pgraft_queue_detach_worker(0, (Datum) 0);
-	if (node.raft != NULL)
-		pgraft_service_fail_all(&node,
-								"The consensus worker of this server ended.");
+	pgraft_service_fail_all(&node, "The consensus worker of this server ended.");
 	pgraft_node_end(&node);
 	memset(&node.status.raft, 0, sizeof(node.status.raft));
 	node.status.worker_state = PGRAFT_WORKER_STOPPED;
