@@ -6,6 +6,7 @@
 #
 #	PG_CONFIG=...	which PostgreSQL (15 to 18) to build for
 #	SEEDS=N FIRST=S	simulator seeds of "make sim" and "make test"
+#	FRESH=N	seeds that no run before has seen, in "make test"
 #	COPT=-Werror	warnings are errors (lint and CI do this)
 
 PG_CONFIG ?= pg_config
@@ -13,6 +14,7 @@ PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
 
 SEEDS ?= 200
 FIRST ?= 1
+FRESH ?= 20
 BUILD ?= build
 
 MODULE_big = pgraft
@@ -221,7 +223,7 @@ tap: all $(WRITER)
 
 test-run:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) build-tests
-	@$(RUN_TESTS) --fresh 20 unit sim regress tap
+	@$(RUN_TESTS) --fresh $(FRESH) unit sim regress tap
 
 demo-run: all $(WRITER)
 	@PG_CONFIG="$(PG_CONFIG)" scripts/demo
