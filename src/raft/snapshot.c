@@ -311,7 +311,9 @@ install(struct raft *raft, const struct raft_snapshot_meta *meta)
 	raft_term	term;
 
 	raft_trace(raft, "install", meta->index, meta->term);
-	raft->install_keeps_log =
+
+	/* what the host was not given yet comes after the install in its batch */
+	raft->install_keeps_log = meta->index <= raft->written &&
 		raft_log_term(&raft->log, meta->index, &term) == RAFT_OK && term == meta->term;
 	if (!raft->install_keeps_log)
 	{
