@@ -7,7 +7,7 @@
 #
 #	test/sim/mutants.sh [NAME ...]
 #
-# Environment: SEEDS (default 200), STEPS, PG_CONFIG, BUILD (default build),
+# Environment: SEEDS (default 1000), STEPS, PG_CONFIG, BUILD (default build),
 # CC (default gcc).  The work tree is only read.  Prints a line for each
 # mutant with the seeds it needed; exit status 1 when one survives or its
 # place in the source is no longer found.
@@ -15,7 +15,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 
-: "${PG_CONFIG:=pg_config}" "${BUILD:=build}" "${CC:=gcc}" "${SEEDS:=200}" "${STEPS:=10000}"
+: "${PG_CONFIG:=pg_config}" "${BUILD:=build}" "${CC:=gcc}" "${SEEDS:=1000}" "${STEPS:=10000}"
 list=test/sim/mutants.list
 archives=.
 [ "$BUILD" = build ] || archives=$BUILD
@@ -74,7 +74,7 @@ do
 	timeout 600 "$work/sim" --stop --seeds "$SEEDS" --steps "$STEPS" >"$work/out" 2>&1
 	status=$?
 	seeds=$(sed -n 's/^\([0-9]*\) passed, [0-9]* failed$/\1/p' "$work/out")
-	why=$(sed -n 's/^seed [0-9]* violates //p' "$work/out" | head -n 1)
+	why=$(sed -n 's/^seed [0-9]* violates,* *//p' "$work/out" | head -n 1)
 	[ -n "$why" ] || why=$(grep -m 1 'crashes with signal' "$work/out")
 	if [ "$status" -eq 0 ]
 	then

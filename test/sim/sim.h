@@ -68,7 +68,7 @@ typedef struct SimChecker SimChecker;
  * ----------------------------------------------------------------
  */
 #define SIM_STATISTICS(X) \
-	X(events) X(elections) X(prevotes) X(commits) X(applied) \
+	X(events) X(elections) X(two_leaders) X(prevotes) X(commits) X(applied) \
 	X(truncations) X(config_changes) X(promotions) X(removals) X(adoptions) \
 	X(readoptions) X(wipes) X(transfers) X(step_downs) \
 	X(snapshots_taken) X(snapshots_installed) X(snapshots_kept_log) \
@@ -81,7 +81,7 @@ typedef struct SimChecker SimChecker;
 	X(peer_lost) X(peer_found) \
 	X(writes) X(writes_acknowledged) X(writes_lost) X(outcomes_unknown) \
 	X(retries) X(duplicates_suppressed) X(busy) X(held) X(too_large) \
-	X(reads) X(reads_answered) X(reads_failed) X(lease_seeds) \
+	X(reads) X(reads_at_deposed) X(reads_answered) X(reads_failed) X(lease_seeds) \
 	X(recoveries) X(bits_flipped) X(flips_refused)
 
 typedef enum SimStatistic
@@ -290,6 +290,7 @@ typedef struct SimClient
 	raft_index	floor;			/* linearizability: everything up to here had been
 								 * acknowledged or seen when the operation began */
 	SimTime		deadline;
+	unsigned int attempts;		/* given up since the last success: patience grows */
 	raft_u64	completed;		/* operations */
 	raft_u64	completed_at_heal;
 } SimClient;
@@ -352,7 +353,9 @@ struct SimWorld
 	raft_u64	next_token;
 	raft_u64	next_uid;
 	raft_u64	cluster_uid;
+	raft_id		removed;		/* last one removed, likely to be added again */
 	int			healing;		/* boolean: no new fault, no new change */
+	raft_u64	partition;		/* number of the current one */
 	int			quiet;			/* boolean: clients begin nothing new */
 	SimTime		slow_until[SIM_MAX_NODES];
 	SimTime		full_until[SIM_MAX_NODES];

@@ -219,7 +219,15 @@ static void
 check_elected(SimWorld *world, SimNode *node, raft_term term)
 {
 	SimChecker *checker = world->checker;
+	int			i;
 
+	for (i = 0; i < world->settings.n_slots; i++)
+	{
+		/* one of the past, who does not know yet: the time for stale reads */
+		if (i != node->slot && checker->records[i].state == RAFT_LEADER &&
+			sim_node_running(&world->nodes[i]))
+			SIM_COUNT(world, two_leaders);
+	}
 	grow_leaders(checker, term);
 	if (checker->leaders[term] != 0 &&
 		(checker->leaders[term] != node->id ||

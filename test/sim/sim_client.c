@@ -24,20 +24,56 @@
 
 #define POLL_DELAY (3 * SIM_MS)
 #define MAX_BATCH 6
+#define MAX_STUBBORN 8			/* attempts */
 #define NOISE_BYTES 20			/* shorter than a command: changes only the hash */
 
+/* Asks any member who leads; it may know nothing, or be the last to know. */
 static void
-look_for_leader(SimWorld *world, SimClient *client, const SimNode *asked)
+look_for_leader(SimWorld *world, SimClient *client)
 {
-	client->believed_leader = (int) sim_below(world, (raft_u64) world->settings.n_slots);
-	if (asked != NULL && sim_node_running(asked))
-	{
-		struct raft_status status;
+	const SimNode *asked;
+	struct raft_status status;
 
-		raft_status(asked->raft, &status);
-		if (status.leader != 0 && status.leader <= (raft_id) world->settings.n_slots)
-			client->believed_leader = (int) status.leader - 1;
-	}
+	client->believed_leader = (int) sim_below(world, (raft_u64) world->settings.n_slots);
+	asked = &world->nodes[client->believed_leader];
+	if (!sim_node_running(asked))
+		return;
+	raft_status(asked->raft, &status);
+	if (status.leader != 0 && status.leader <= (raft_id) world->settings.n_slots)
+		client->believed_leader = (int) status.leader - 1;
+}
+
+/*
+ * One client reads and stays with whom it believes to lead as long as it gets
+ * answers; the others write and look elsewhere soon.  So when a leader is
+ * deposed without knowing it, it is read from while others write elsewhere.
+ */
+static int
+is_stubborn(const SimWorld *world, const SimClient *client)
+{
+	return client == &world->clients[0];
+}
+
+static int
+claims_to_lead(const SimNode *node)
+{
+	struct raft_status status;
+
+	if (!sim_node_running(node))
+		return 0;
+	raft_status(node->raft, &status);
+	return status.state == RAFT_LEADER;
+}
+
+/* Doubles with each failure, up to 8 T, or a slow cluster would drown in retries. */
+static SimTime
+patience(SimWorld *world, const SimClient *client)
+{
+	SimTime		base = sim_range(world, world->election_us / 16, world->election_us);
+
+	if (!is_stubborn(world, client) || client->attempts > MAX_STUBBORN)
+		base <<= client->attempts < 5 ? client->attempts : 5;
+	return base < 8 * world->election_us ? base : 8 * world->election_us;
 }
 
 static void
@@ -48,7 +84,10 @@ give_up(SimWorld *world, SimClient *client)
 	else if (client->state == SIM_OP_READING)
 		SIM_COUNT(world, reads_failed);
 	client->state = SIM_OP_IDLE;
-	look_for_leader(world, client, &world->nodes[client->node]);
+	client->attempts++;
+	if (!is_stubborn(world, client) || client->attempts > MAX_STUBBORN ||
+		!claims_to_lead(&world->nodes[client->node]))
+		look_for_leader(world, client);
 }
 
 static void
@@ -57,7 +96,7 @@ refused(SimWorld *world, SimClient *client, SimNode *node, int result)
 	switch (result)
 	{
 		case RAFT_E_NOT_LEADER:
-			look_for_leader(world, client, node);
+			look_for_leader(world, client);
 			break;
 		case RAFT_E_BUSY:
 			SIM_COUNT(world, busy);
@@ -156,6 +195,8 @@ read_register(SimWorld *world, SimClient *client, SimNode *node)
 		return;
 	}
 	SIM_COUNT(world, reads);
+	if (sim_leader(world) != node)
+		SIM_COUNT(world, reads_at_deposed);
 	sim_trace(world, "client reads %lu at %u floor %lu", client->token, node->id,
 			  client->floor);
 	client->state = SIM_OP_READING;
@@ -186,11 +227,11 @@ sim_client_event(SimWorld *world, int number)
 	node = &world->nodes[client->node];
 	if (!sim_node_running(node))
 	{
-		look_for_leader(world, client, NULL);
+		look_for_leader(world, client);
 		return;
 	}
 	client->life = node->life;
-	client->deadline = world->now + 2 * world->election_us;
+	client->deadline = world->now + patience(world, client);
 	sim_node_tick(world, node);
 	if (sim_chance(world, 10))
 		propose_too_much(world, node);
@@ -199,7 +240,7 @@ sim_client_event(SimWorld *world, int number)
 		SIM_COUNT(world, retries);
 		propose(world, client, node);
 	}
-	else if (sim_chance(world, 600))
+	else if (sim_chance(world, is_stubborn(world, client) ? 30 : 750))
 	{
 		new_command(world, client, number);
 		propose(world, client, node);
@@ -236,6 +277,7 @@ sim_client_applied(SimWorld *world, SimNode *node, const struct raft_entry *entr
 		}
 		client->command_open = 0;
 		client->completed++;
+	client->attempts = 0;
 		SIM_COUNT(world, writes_acknowledged);
 		sim_trace(world, "ACK %lu to client %d by %u at %lu", client->command.value, i,
 				  node->id, entry->index);
@@ -274,10 +316,11 @@ sim_client_read_result(SimWorld *world, SimNode *node, raft_u64 token, int error
 		if (error != RAFT_OK)
 		{
 			SIM_COUNT(world, reads_failed);
-			look_for_leader(world, client, node);
+			look_for_leader(world, client);
 			continue;
 		}
 		client->completed++;
+	client->attempts = 0;
 		SIM_COUNT(world, reads_answered);
 		sim_trace(world, "ANSWER %lu by %u at %lu", token, node->id,
 				  node->machine.applied);

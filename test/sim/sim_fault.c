@@ -93,14 +93,14 @@ world_settings(SimWorld *world)
 	settings->n_slots = (int) sim_range(world, 3, SIM_MAX_NODES);
 	settings->initial_voters = sim_chance(world, 400) ? 1 :
 		(int) sim_range(world, 3, (raft_u64) settings->n_slots);
-	settings->n_clients = (int) sim_range(world, 1, SIM_MAX_CLIENTS);
+	settings->n_clients = (int) sim_range(world, 2, SIM_MAX_CLIENTS);
 	settings->max_drift_ppm = settings->params.lease_reads ?
 		(long) settings->params.drift_bound_ppm / 2 : (long) pick(world, 0, 1000, 20000, 100000);
 	settings->delay_min = 50;
 	settings->delay_max = pick(world, 200, 2 * SIM_MS, election / 20, election / 8);
 	settings->loss = (unsigned int) pick(world, 0, 10, 50, 200);
 	settings->duplicate = (unsigned int) pick(world, 0, 10, 50, 200);
-	settings->straggler = (unsigned int) pick(world, 0, 2, 10, 50);
+	settings->straggler = (unsigned int) pick(world, 0, 5, 30, 100);
 	settings->fifo_links = sim_chance(world, 300);
 	settings->flush_max = pick(world, 100, SIM_MS, 5 * SIM_MS, election / 10);
 	settings->slow_apply = (unsigned int) pick(world, 0, 0, 20, 200);
@@ -109,7 +109,8 @@ world_settings(SimWorld *world)
 	settings->ballast = pick(world, 0, 300, 2000, 20000);
 	if (settings->ballast > 40 * settings->params.snapshot_chunk_bytes)
 		settings->ballast = 40 * settings->params.snapshot_chunk_bytes;
-	settings->fault_interval = pick(world, election / 2, election, 3 * election, 8 * election);
+	settings->fault_interval = pick(world, election / 2, 2 * election, 4 * election,
+									8 * election);
 	settings->operator_interval = pick(world, 0, election, 3 * election, 8 * election);
 	if (settings->initial_voters == 1 && settings->operator_interval == 0)
 		settings->operator_interval = election;
@@ -269,7 +270,8 @@ sim_fault_event(SimWorld *world)
 	if (kind == FAULT_PARTITION)
 	{
 		sim_net_partition(world);
-		sim_push(world, sim_below(world, 6 * world->election_us), SIM_EV_HEAL, 0, 0, 0, NULL);
+		sim_push(world, sim_range(world, world->election_us / 2, 6 * world->election_us),
+				 SIM_EV_HEAL, 0, 0, ++world->partition, NULL);
 		return;
 	}
 	if (enough_down(world))
@@ -351,8 +353,18 @@ static void
 draw_change(SimWorld *world, const struct raft_config *config, struct raft_change *change)
 {
 	raft_id		id = (raft_id) sim_range(world, 1, (raft_u64) world->settings.n_slots);
-	const struct raft_member *member = raft_config_find(config, id);
+	const struct raft_member *member;
 
+	/* remove and add again, with messages of the old membership in flight */
+	if (world->removed != 0 && sim_chance(world, 600))
+		id = world->removed;
+	member = raft_config_find(config, id);
+	if (member != NULL && config->n_members < 4)
+	{
+		/* a cluster of two or one has little to be tested */
+		id = (raft_id) sim_range(world, 1, (raft_u64) world->settings.n_slots);
+		member = raft_config_find(config, id);
+	}
 	memset(change, 0, sizeof(*change));
 	change->member.id = id;
 	change->member.role = RAFT_VOTER;
@@ -376,7 +388,7 @@ draw_change(SimWorld *world, const struct raft_config *config, struct raft_chang
 		change->type = RAFT_CHANGE_UPDATE;
 		change->member.priority = (int) sim_below(world, 101);
 	}
-	else if (config->n_members > 3 || sim_chance(world, 300))
+	else if (config->n_members > 3 || sim_chance(world, 30))
 		change->type = RAFT_CHANGE_REMOVE;
 	else
 	{
@@ -400,6 +412,10 @@ change_members(SimWorld *world, SimNode *leader)
 	sim_trace(world, "CHANGE at %u: %lu changes, first type %d of %u: %s", leader->id,
 			  (raft_u64) n, changes[0].type, changes[0].member.id,
 			  raft_error_text(result));
+	if (result == RAFT_OK && changes[0].type == RAFT_CHANGE_REMOVE)
+		world->removed = changes[0].member.id;
+	else if (result == RAFT_OK)
+		world->removed = 0;
 	if (result == RAFT_E_INVALID && n == 1)
 		sim_violation(world, "membership", "change type %d of member %u is invalid",
 					  changes[0].type, changes[0].member.id);

@@ -158,12 +158,7 @@ sim_effect_apply(SimLog *log, const SimEffect *effect)
 	{
 		if (effect->install_index < log->snapshot_index)
 			return "installs an older snapshot";
-		if (effect->install_keeps_log)
-		{
-			if (!sim_log_has(log, effect->install_index, effect->install_term))
-				return "keeps a log that does not match the snapshot";
-		}
-		else
+		if (!effect->install_keeps_log)
 			sim_log_reset(log, effect->install_index, effect->install_term);
 		log->snapshot_index = effect->install_index;
 		log->snapshot_term = effect->install_term;
@@ -175,6 +170,11 @@ sim_effect_apply(SimLog *log, const SimEffect *effect)
 		if (!sim_log_append(log, effect->first + i, effect->entries[i]))
 			return "appends with a gap or without truncation";
 	}
+
+	/* what is kept may come with this very batch */
+	if (effect->install_index != 0 && effect->install_keeps_log &&
+		!sim_log_has(log, effect->install_index, effect->install_term))
+		return "keeps a log that does not match the snapshot";
 	return NULL;
 }
 

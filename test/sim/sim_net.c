@@ -311,9 +311,11 @@ sim_net_partition(SimWorld *world)
 		one = 1U << leader->slot;
 	clear_blocks(world);
 	SIM_COUNT(world, partitions);
-	switch (sim_below(world, 7))
+	switch (sim_below(world, 9))
 	{
 		case 0:
+		case 7:
+		case 8:
 			shape = "one member alone";
 			block_between(world, one, all & ~one);
 			block_between(world, all & ~one, one);

@@ -464,7 +464,7 @@ sim_node_stop(SimWorld *world, SimNode *node, int power_loss)
 	node->paused = 0;
 	node->life++;
 	if (node->wanted)
-		sim_push(world, sim_range(world, SIM_MS, 4 * world->election_us),
+		sim_push(world, sim_range(world, SIM_MS, 2 * world->election_us),
 				 SIM_EV_RESTART, node->slot, 0, node->life, NULL);
 	sim_net_hints(world, node->slot);
 }
@@ -567,6 +567,28 @@ adopt(SimWorld *world, SimNode *node, const SimMessage *message)
 	return sim_node_running(node);
 }
 
+/*
+ * Is this member to begin anew under another incarnation?  The sender has it
+ * as a learner that never voted.  A greater incarnation was added after ours
+ * had ended.  A smaller one comes from a leader that never had the entry which
+ * added us: if its term is above ours, that entry cannot have been committed,
+ * so nothing that we acknowledged under it ever counted.
+ */
+static int
+is_invited(const SimNode *node, const SimMessage *message)
+{
+	struct raft_status status;
+
+	if (!message->invite || message->m.to_incarnation == node->incarnation)
+		return 0;
+	if (message->m.to_incarnation > node->incarnation)
+		return 1;
+	if (node->raft == NULL)
+		return 0;
+	raft_status(node->raft, &status);
+	return message->m.term > status.term;
+}
+
 /* Takes over the message. */
 void
 sim_node_deliver(SimWorld *world, SimNode *node, SimMessage *message)
@@ -582,8 +604,7 @@ sim_node_deliver(SimWorld *world, SimNode *node, SimMessage *message)
 			free(message);
 		return;
 	}
-	if (message->m.to_incarnation > node->incarnation && message->invite &&
-		!adopt(world, node, message))
+	if (is_invited(node, message) && !adopt(world, node, message))
 	{
 		free(message);
 		return;

@@ -19,6 +19,7 @@
 #include "sim.h"
 
 #define LEADER_PATIENCE 10		/* election timeouts */
+#define HARD_LIMIT 10			/* times the patience, whatever the progress */
 #define AGREEMENT_PATIENCE 20	/* without progress; a snapshot in tiny chunks
 								 * makes none until it is whole */
 
@@ -156,7 +157,7 @@ turn(SimWorld *world)
 			sim_fault_event(world);
 			break;
 		case SIM_EV_HEAL:
-			if (!world->healing)
+			if (!world->healing && event.life == world->partition)
 				sim_net_heal(world);
 			break;
 		case SIM_EV_OPERATOR:
@@ -211,6 +212,8 @@ turn_until(SimWorld *world, const char *(*done) (SimWorld *world), int patience,
 		   const char *invariant)
 {
 	SimTime		deadline = world->now + (SimTime) patience * world->election_us;
+	SimTime		last_deadline = world->now +
+		(SimTime) patience * HARD_LIMIT * world->election_us;
 	raft_u64	best = progress(world);
 	const char *missing = done(world);
 
@@ -218,10 +221,11 @@ turn_until(SimWorld *world, const char *(*done) (SimWorld *world), int patience,
 	{
 		raft_u64	reached;
 
-		if (world->now > deadline)
+		if (world->now > deadline || world->now > last_deadline)
 		{
-			sim_violation(world, invariant, "%d T without progress, %s", patience,
-						  missing);
+			sim_violation(world, invariant, "%d T %s, %s", patience,
+						  world->now > deadline ? "without progress" :
+						  "many times over", missing);
 			break;
 		}
 		if (!turn(world))

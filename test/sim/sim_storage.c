@@ -20,7 +20,7 @@
 
 #include "sim_check.h"
 
-#define LIVES 12
+#define LIVES 16
 #define STEPS 250				/* per life */
 #define MAX_QUEUE 12			/* jobs in flight */
 #define MAX_ENTRIES 40			/* of one job */
@@ -129,9 +129,9 @@ recover(Workshop *shop)
 	int			power_loss;
 
 	sim_disk_restart(node->disk);
-	if (sim_chance(world, 200))
-		sim_disk_arm(node->disk, (unsigned int) sim_range(world, 1, 15),
-					 sim_chance(world, 600));
+	if (sim_chance(world, 350))
+		sim_disk_arm(node->disk, (unsigned int) sim_range(world, 1, 12),
+					 sim_chance(world, 400));
 	code = open_storage(shop, &node->io, &node->storage, &error);
 	if (sim_disk_dead(node->disk, &power_loss))
 	{
