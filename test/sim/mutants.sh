@@ -31,16 +31,23 @@ tab=$(printf '\t')
 caught=0
 failed=0
 
-# sed script -> mutated copy -> object -> simulator; 0 when that worked
+# sed script -> mutated copy -> object -> simulator; 0 when that worked.  Code
+# moves between files: when its file does not have the place, its sisters are
+# looked through.
 build_mutant()
 {
-	file=$1
 	script=$2
-	copy=$work/$(basename "$file")
-	sed -E "$script" "$file" >"$copy" || return 1
-	if cmp -s "$file" "$copy"
+	for file in "$1" "$(dirname "$1")"/*.c
+	do
+		[ -f "$file" ] || continue
+		copy=$work/$(basename "$file")
+		sed -E "$script" "$file" >"$copy" || return 1
+		cmp -s "$file" "$copy" || break
+		copy=
+	done
+	if [ -z "$copy" ]
 	then
-		echo "its place in $file is not found" >"$work/log"
+		echo "its place in $1 is not found" >"$work/log"
 		return 1
 	fi
 	# shellcheck disable=SC2086 # lists of flags
