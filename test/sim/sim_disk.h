@@ -15,7 +15,7 @@
 
 #define SIM_SECTOR 512
 #define SIM_MAX_DESCRIPTORS 64
-#define SIM_MAX_NAMES 256
+#define SIM_MAX_NAMES 1024
 #define SIM_NAME_SIZE 64
 #define SIM_ROOT_NAME "disk"
 

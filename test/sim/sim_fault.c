@@ -128,6 +128,8 @@ sim_fault_settings(SimWorld *world)
 	world_settings(world);
 	pgraft_storage_default_options(&settings->storage);
 	settings->storage.segment_bytes = pick(world, 16384, 32768, 65536, 262144);
+	if (settings->snapshot_every > 1000 && settings->storage.segment_bytes < 65536)
+		settings->storage.segment_bytes = 65536;	/* else hundreds of files */
 	settings->storage.recycle_segments = (int) sim_below(world, 3);
 	for (i = 0; i < N_FAULTS; i++)
 		settings->fault_weights[i] = sim_chance(world, 600) ?
