@@ -160,7 +160,8 @@ extern PgraftPeerContact *pgraft_contact(PgraftNode *node, raft_id id);
 
 /* service.c, forward.c and operations.c */
 extern void pgraft_service_begin(PgraftNode *node);
-extern void pgraft_service_turn(PgraftNode *node);
+extern void pgraft_service_propose(PgraftNode *node);
+extern void pgraft_service_step(PgraftNode *node);
 extern raft_time pgraft_service_deadline(PgraftNode *node);
 extern void pgraft_service_applied(PgraftNode *node, const struct raft_entry *entry,
 								   const PgraftApplyResult *result);

@@ -58,11 +58,10 @@ static raft_time next_sweep = 0;
  * ----------------------------------------------------------------
  */
 
+/* Takes new requests in and proposes what waits for it. */
 void
-pgraft_service_turn(PgraftNode *node)
+pgraft_service_propose(PgraftNode *node)
 {
-	int			i;
-
 	accept_requests(node);
 	if (node->now >= next_sweep)
 	{
@@ -70,6 +69,13 @@ pgraft_service_turn(PgraftNode *node)
 		next_sweep = node->now + SWEEP_MS;
 	}
 	propose_waiting(node);
+}
+
+/* Goes one step on with every request; the status must have been published. */
+void
+pgraft_service_step(PgraftNode *node)
+{
+	int			i;
 
 	/* answering moves the last entry into the answered one's place */
 	for (i = pgraft_operation_count() - 1; i >= 0; i--)

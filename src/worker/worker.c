@@ -153,9 +153,15 @@ one_turn(void)
 	do
 	{
 		pgraft_turn_updates(&node);
+
+		/* new proposals are on their way before answers wake their backends */
+		pgraft_service_propose(&node);
+		pgraft_turn_updates(&node);
+		if (node.net != NULL)
+			pgraft_net_flush(node.net);
 		pgraft_publish(&node, false);
 		applied = node.status.entries_applied;
-		pgraft_service_turn(&node);
+		pgraft_service_step(&node);
 		pgraft_turn_updates(&node);
 		pgraft_peers_refresh(&node);
 	} while (applied != node.status.entries_applied);
