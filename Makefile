@@ -78,6 +78,7 @@ help:
 #: make demo            three servers, kill -9 of the leader, what happened
 #: make unit            unit tests of engine, storage, network
 #: make sim SEEDS=N     N simulator seeds, beginning with FIRST
+#: make sim-mutants     deliberate bugs, each of which the simulator must catch
 #: make tap             TAP cluster tests alone; TAP="t/001*.pl" for some
 #: make lint            compilers with -Werror, cppcheck, style rules
 #: make test-sanitize   unit tests and simulator under ASan and UBSan
@@ -214,6 +215,10 @@ unit: $(UNIT_TESTS)
 
 sim: $(SIM)
 	@$(RUN_TESTS) sim
+
+.PHONY: sim-mutants
+sim-mutants:
+	@test/sim/mutants.sh
 
 installcheck:
 	@$(RUN_TESTS) --installed regress
