@@ -289,6 +289,8 @@ sim_fault_stop_all(SimWorld *world)
 	int			i;
 
 	world->healing = 1;
+	world->settings.fifo_links = 1;	/* disorder and delay are faults too */
+	world->settings.delay_max = world->settings.delay_min + SIM_MS;
 	sim_trace(world, "HEAL everything");
 	sim_net_heal(world);
 	for (i = 0; i < world->settings.n_slots; i++)
