@@ -8,7 +8,7 @@
  * that rare paths are common in some seeds.
  *
  * The operator keeps the one rule that operators must keep: a directory is
- * wiped only after the removal of its member is committed and no leader's
+ * wiped only after the removal of its member is committed and nobody's
  * configuration has the member.
  *
  * Copyright (c) 2026, pgraft contributors
@@ -324,12 +324,12 @@ known_to_somebody(SimWorld *world, raft_id id)
 	for (i = 0; i < world->settings.n_slots; i++)
 	{
 		const SimNode *node = &world->nodes[i];
-		struct raft_status status;
 
-		if (node->raft == NULL)
+		if (node->id == id || !node->has_state)
 			continue;
-		raft_status(node->raft, &status);
-		if (status.state == RAFT_LEADER &&
+
+		/* one that is down may have an uncommitted addition in its log */
+		if (node->raft == NULL ||
 			raft_config_find(raft_get_config(node->raft), id) != NULL)
 			return 1;
 	}
