@@ -616,6 +616,10 @@ sim_node_deliver(SimWorld *world, SimNode *node, SimMessage *message)
 	}
 	sim_node_tick(world, node);
 	result = raft_receive(node->raft, sim_net_wire(world, &message->m, &decoded));
+	if (result == RAFT_OK && message->m.to_incarnation != node->incarnation)
+		sim_violation(world, "membership", "member %u.%lu takes a %s that was meant for .%lu",
+					  node->id, node->incarnation, raft_message_name(message->m.type),
+					  message->m.to_incarnation);
 	if (result != RAFT_OK && result != RAFT_E_INVALID && result != RAFT_E_UNKNOWN_MEMBER)
 		sim_violation(world, "messages", "member %u fails on a %s from %u: %s",
 					  node->id, raft_message_name(message->m.type),
