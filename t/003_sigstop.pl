@@ -54,4 +54,14 @@ $cluster->wait_converged;
 # in particular what waited at the frozen server when it woke up
 $cluster->check_record('after two freezes', @record);
 
+# the worker alone is stopped: its sessions must not go on calling it a leader
+my $old = $cluster->wait_leader;
+my $worker = $cluster->worker_pid($old);
+is($cluster->query($old, 'SELECT pgraft_is_leader()'), 't', 'a leader says that it leads');
+kill('STOP', $worker) == 1 or die "could not stop worker $worker";
+my $new = $cluster->wait_leader(not => $old, seconds => 15);
+is($cluster->query($old, 'SELECT pgraft_is_leader()'), 'f', 'with its worker stopped it does not, though nobody can tell it');
+kill('CONT', $worker);
+$cluster->wait_converged;
+
 done_testing();
