@@ -96,6 +96,9 @@ typedef struct PgraftMembers
 extern void pgraft_read_status(PgraftStatus *status);
 extern void pgraft_read_members(PgraftMembers *members);
 
+/* The clock of everything that the status counts in milliseconds. */
+extern raft_time pgraft_monotonic_ms(void);
+
 /* Cheap single facts for hot functions (no copy of the whole block). */
 extern bool pgraft_status_is_leader(void);
 extern uint64 pgraft_status_applied_index(void);

@@ -142,7 +142,6 @@ extern int	pgraft_read_snapshot_callback(void *context, raft_index index, raft_u
 										  size_t max_bytes, const unsigned char **data,
 										  size_t *n_read, raft_u64 *total);
 extern raft_u64 pgraft_random_u64(void);
-extern raft_time pgraft_monotonic_ms(void);
 extern void pgraft_report(int elevel, const PgraftError *error);
 
 /* turn.c */

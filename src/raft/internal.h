@@ -198,7 +198,6 @@ struct raft_epoch
 {
 	raft_u64	epoch;
 	raft_index	last;			/* what it makes durable, cut by truncations */
-	int			hard_state;		/* boolean: it carries term or vote */
 };
 
 struct raft_pending_read

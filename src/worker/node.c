@@ -21,8 +21,6 @@
  */
 #include "postgres.h"
 
-#include <time.h>
-
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
@@ -67,15 +65,6 @@ pgraft_random_u64(void)
 					 errmsg("could not generate random number")));
 	} while (value == 0);
 	return value;
-}
-
-raft_time
-pgraft_monotonic_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (raft_time) now.tv_sec * 1000 + (raft_time) (now.tv_nsec / 1000000);
 }
 
 /* ereport()s what code below the worker found wrong. */

@@ -279,12 +279,20 @@ pgraft_read_members(PgraftMembers *members)
 			   members, sizeof(PgraftMembers));
 }
 
+raft_time
+pgraft_monotonic_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (raft_time) now.tv_sec * 1000 + (raft_time) (now.tv_nsec / 1000000);
+}
+
 bool
 pgraft_status_is_leader(void)
 {
 	const volatile PgraftStatus *status;
 
-	struct timespec now;
 
 	pgraft_require_preloaded();
 
@@ -300,8 +308,7 @@ pgraft_status_is_leader(void)
 	 * half an election timeout: nobody votes for another in that time for want
 	 * of heartbeats.
 	 */
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (raft_time) now.tv_sec * 1000 + (raft_time) (now.tv_nsec / 1000000) <
+	return pgraft_monotonic_ms() <
 		status->raft.quorum_contact + (raft_time) pgraft_election_timeout / 2;
 }
 
