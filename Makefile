@@ -23,8 +23,9 @@ DATA = $(wildcard pgraft--*.sql)
 PGFILEDESC = "pgraft - Raft consensus inside PostgreSQL"
 
 RAFT_SOURCES = $(wildcard src/raft/*.c)
-FRONT_SOURCES = $(wildcard src/storage/*.c src/net/*.c)
-SERVER_SOURCES = $(FRONT_SOURCES) $(wildcard src/worker/*.c src/sql/*.c)
+FRONT_SOURCES = $(wildcard src/storage/*.c src/net/*.c src/ha/document*.c)
+HA_SOURCES = $(wildcard src/ha/settings.c)
+SERVER_SOURCES = $(FRONT_SOURCES) $(wildcard src/worker/*.c src/sql/*.c) $(HA_SOURCES)
 
 OBJS = $(SERVER_SOURCES:src/%.c=$(BUILD)/server/%.o)
 RAFT_OBJS = $(RAFT_SOURCES:src/%.c=$(BUILD)/%.o)

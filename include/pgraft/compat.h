@@ -68,4 +68,18 @@ pgraft_wait_event(void)
 #define pgraft_dsa_total_size(area, fallback) ((void) (area), (fallback))
 #endif
 
+/*
+ * 15.13, 16.9 and 17.5 replaced the flag sync_standbys_defined of WalSndCtl
+ * with a set of bits.  Older minor releases may skip the synchronous wait
+ * shortly after a start.  The includer includes walsender_private.h.
+ */
+#if PG_VERSION_NUM >= 170005 || \
+	(PG_VERSION_NUM >= 160009 && PG_VERSION_NUM < 170000) || \
+	(PG_VERSION_NUM >= 150013 && PG_VERSION_NUM < 160000)
+#define pgraft_sync_standbys_defined() \
+	((WalSndCtl->sync_standbys_status & SYNC_STANDBY_DEFINED) != 0)
+#else
+#define pgraft_sync_standbys_defined() (WalSndCtl->sync_standbys_defined)
+#endif
+
 #endif							/* PGRAFT_COMPAT_H */

@@ -109,12 +109,16 @@ typedef struct PgraftHaShared
 
 extern PgraftHaShared *pgraft_ha_shared;	/* NULL: not in HA mode */
 
-/* settings (src/worker/settings.c) */
+/* ---- settings.c ---- */
 extern bool pgraft_ha_mode;		/* pgraft.mode = 'ha', fixed at start */
+extern int	pgraft_synchronous_standbys;	/* wanted k */
+extern char *pgraft_postgres_address;	/* "" = pgraft.address */
+extern void pgraft_ha_define_settings(void);
+extern void pgraft_ha_apply_settings(void);
+/* Whether pgraft.developer_disable names "seal", "fence", "guard", "standby", "sync". */
+extern bool pgraft_ha_disabled(const char *mechanism);
 
 /* ---- shared.c ---- */
-extern Size pgraft_ha_shmem_size(void);
-extern void pgraft_ha_shmem_init(void *place, bool found);
 extern void pgraft_ha_read_document(PgraftHaDocument *document);
 extern void pgraft_ha_read_local(PgraftHaLocal *local);
 extern void pgraft_ha_publish_document(const PgraftHaDocument *document, bool loaded);
@@ -130,6 +134,8 @@ extern void pgraft_ha_init(void);	/* settings have been read: hooks, wrappers,
 
 /* ---- start.c: shmem_startup_hook in the postmaster ---- */
 extern void pgraft_ha_force_standby(void);
+/* Exists from before a promotion until the checkpoint after it; palloc'd path. */
+extern char *pgraft_ha_promotion_marker(void);
 
 /* ---- consensus worker ---- */
 struct PgraftNode;
@@ -143,6 +149,11 @@ extern uint64 pgraft_ha_state_digest(void);
 /* Once per turn, after the updates: leader's decisions, lease. */
 extern void pgraft_ha_step(struct PgraftNode *node);
 extern raft_time pgraft_ha_deadline(struct PgraftNode *node);
+
+/* ---- hooks and wrappers, installed in the postmaster ---- */
+extern void pgraft_ha_install_fence(void);
+extern void pgraft_ha_install_guard(void);
+extern void pgraft_ha_install_seal(void);
 
 /* ---- fence.c ---- */
 extern bool pgraft_ha_fenced(void); /* on a server that is not in recovery */

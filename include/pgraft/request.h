@@ -96,6 +96,11 @@ extern void pgraft_shmem_install_hooks(void);
 extern void pgraft_publish_status(const PgraftStatus *status);
 extern void pgraft_publish_members(const PgraftMembers *members);
 extern void pgraft_wake_status_waiters(void);
+/* A block with one writer, which readers copy between two equal, even versions. */
+extern void pgraft_write_block(pg_atomic_uint32 *version, void *block, const void *source,
+							   size_t size);
+extern void pgraft_read_block(pg_atomic_uint32 *version, const void *block, void *copy,
+							  size_t size);
 
 /* request.c, worker side */
 extern void pgraft_queue_attach_worker(void);

@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "pgraft/ha.h"
 #include "pgraft/raft.h"
 #include "pgraft/settings.h"
 
@@ -235,8 +236,10 @@ pgraft_define_settings(void)
 	define_timing_settings();
 	define_log_settings();
 	define_tls_settings();
+	pgraft_ha_define_settings();
 	MarkGUCPrefixReserved("pgraft");
 	check_combinations();
+	pgraft_ha_apply_settings();
 }
 
 static void

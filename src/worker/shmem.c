@@ -44,11 +44,7 @@ static Size shared_memory_size(void);
 static void lay_out(char *base);
 static void create_area(void);
 static void release_area(int code, Datum arg);
-static void read_block(pg_atomic_uint32 *version, const void *block,
-					   void *copy, size_t size);
 static void waiter_gone(int code, Datum arg);
-static void write_block(pg_atomic_uint32 *version, void *block,
-						const void *source, size_t size);
 
 PgraftShared *pgraft_shared = NULL;
 
@@ -209,8 +205,8 @@ pgraft_require_preloaded(void)
  * ----------------------------------------------------------------
  */
 
-static void
-write_block(pg_atomic_uint32 *version, void *block, const void *source, size_t size)
+void
+pgraft_write_block(pg_atomic_uint32 *version, void *block, const void *source, size_t size)
 {
 	uint32		before = pg_atomic_read_u32(version);
 
@@ -221,8 +217,8 @@ write_block(pg_atomic_uint32 *version, void *block, const void *source, size_t s
 	pg_atomic_write_u32(version, before + 2);
 }
 
-static void
-read_block(pg_atomic_uint32 *version, const void *block, void *copy, size_t size)
+void
+pgraft_read_block(pg_atomic_uint32 *version, const void *block, void *copy, size_t size)
 {
 	for (;;)
 	{
@@ -243,14 +239,14 @@ read_block(pg_atomic_uint32 *version, const void *block, void *copy, size_t size
 void
 pgraft_publish_status(const PgraftStatus *status)
 {
-	write_block(&pgraft_shared->status_version, &pgraft_shared->status,
+	pgraft_write_block(&pgraft_shared->status_version, &pgraft_shared->status,
 				status, sizeof(PgraftStatus));
 }
 
 void
 pgraft_publish_members(const PgraftMembers *members)
 {
-	write_block(&pgraft_shared->members_version, &pgraft_shared->members,
+	pgraft_write_block(&pgraft_shared->members_version, &pgraft_shared->members,
 				members, sizeof(PgraftMembers));
 }
 
@@ -267,7 +263,7 @@ void
 pgraft_read_status(PgraftStatus *status)
 {
 	pgraft_require_preloaded();
-	read_block(&pgraft_shared->status_version, &pgraft_shared->status,
+	pgraft_read_block(&pgraft_shared->status_version, &pgraft_shared->status,
 			   status, sizeof(PgraftStatus));
 }
 
@@ -275,7 +271,7 @@ void
 pgraft_read_members(PgraftMembers *members)
 {
 	pgraft_require_preloaded();
-	read_block(&pgraft_shared->members_version, &pgraft_shared->members,
+	pgraft_read_block(&pgraft_shared->members_version, &pgraft_shared->members,
 			   members, sizeof(PgraftMembers));
 }
 

@@ -1,0 +1,187 @@
+/*-------------------------------------------------------------------------
+ *
+ * settings.c
+ *	  Settings of high availability, and PostgreSQL's own settings that it
+ *	  stands on.
+ *
+ * Runs in the postmaster while the library is preloaded.  Values that a server
+ * must have to fail over in time are set here for good (they win over every
+ * file); those that only the administrator can choose are checked, and a
+ * contradiction keeps the server from starting.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ * IDENTIFICATION
+ *	  src/ha/settings.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "replication/walreceiver.h"
+#include "replication/walsender.h"
+#include "utils/guc.h"
+#include "utils/varlena.h"
+
+#include "pgraft/ha.h"
+#include "pgraft/settings.h"
+
+typedef enum PgraftMode
+{
+	PGRAFT_MODE_CONSENSUS,
+	PGRAFT_MODE_HA
+} PgraftMode;
+
+static void override(const char *name, const char *value);
+static bool check_disabled(char **newval, void **extra, GucSource source);
+
+bool		pgraft_ha_mode = false;
+int			pgraft_synchronous_standbys = 1;
+char	   *pgraft_postgres_address = NULL;
+
+static int	mode = PGRAFT_MODE_CONSENSUS;
+static char *developer_disable = NULL;
+
+static const struct config_enum_entry modes[] = {
+	{"consensus", PGRAFT_MODE_CONSENSUS, false},
+	{"ha", PGRAFT_MODE_HA, false},
+	{NULL, 0, false}
+};
+
+/* What pgraft.developer_disable can name. */
+static const char *const mechanisms[] = {"seal", "fence", "guard", "standby", "sync"};
+
+void
+pgraft_ha_define_settings(void)
+{
+	DefineCustomEnumVariable("pgraft.mode",
+							 "Sets whether pgraft also decides which server is the PostgreSQL primary.",
+							 "With \"ha\", every start enters standby mode, and the cluster promotes one server.",
+							 &mode,
+							 PGRAFT_MODE_CONSENSUS, modes,
+							 PGC_POSTMASTER, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("pgraft.synchronous_standbys",
+							"Sets how many standbys must have a transaction before its commit is acknowledged.",
+							"With fewer standbys connected for longer than pgraft.election_timeout, the cluster asks for fewer.",
+							&pgraft_synchronous_standbys,
+							1, 0, RAFT_MAX_MEMBERS - 1,
+							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomStringVariable("pgraft.postgres_address",
+							   "Sets the host name or address under which standbys and clients reach this PostgreSQL server.",
+							   "If empty, pgraft.address is used.",
+							   &pgraft_postgres_address,
+							   "",
+							   PGC_POSTMASTER, 0,
+							   NULL, NULL, NULL);
+	DefineCustomStringVariable("pgraft.developer_disable",
+							   "Switches off mechanisms that keep data safe, to test that each is needed.",
+							   "A list of seal, fence, guard, standby, sync.  Never set it where data matters.",
+							   &developer_disable,
+							   "",
+							   PGC_POSTMASTER, GUC_NOT_IN_SAMPLE | GUC_LIST_INPUT,
+							   check_disabled, NULL, NULL);
+}
+
+/* After the values are known. */
+void
+pgraft_ha_apply_settings(void)
+{
+	char		name[RAFT_NAME_SIZE];
+	char	   *conninfo;
+
+	pgraft_ha_mode = (mode == PGRAFT_MODE_HA && pgraft_node_id != 0);
+	if (mode == PGRAFT_MODE_HA && pgraft_node_id == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"pgraft.mode\" is \"ha\" but \"pgraft.node_id\" is not set"),
+				 errhint("Set \"pgraft.node_id\" to a number from 1 on that no other member has.")));
+	if (!pgraft_ha_mode)
+		return;
+	if (wal_level < WAL_LEVEL_REPLICA || max_wal_senders < 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"pgraft.mode\" = \"ha\" needs \"wal_level\" = \"replica\" or \"logical\" and \"max_wal_senders\" of at least 2"),
+				 errhint("Give \"max_wal_senders\" at least two for each member of the cluster.")));
+	if (strlen(pgraft_postgres_address) >= PGRAFT_HA_HOST_SIZE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"pgraft.postgres_address\" must be shorter than %d bytes",
+						PGRAFT_HA_HOST_SIZE)));
+	if (developer_disable[0] != '\0')
+		ereport(WARNING,
+				(errmsg("\"pgraft.developer_disable\" is set: acknowledged transactions can be lost")));
+
+	/* demotion in place is a crash from which the server starts again by itself */
+	override("restart_after_crash", "on");
+	override("hot_standby", "on");
+
+	/* a standby asks again so often for a primary that it can follow */
+	override("wal_retrieve_retry_interval", "100");
+
+	/* the pass over all files after a crash takes as long as there are files */
+	override("recovery_init_sync_method", "syncfs");
+
+	/* without any, no walreceiver is started; seal.c adds whom to follow */
+	pgraft_own_name(name);
+	conninfo = GetConfigOptionByName("primary_conninfo", NULL, false);
+	if (conninfo[0] == '\0')
+		override("primary_conninfo", psprintf("application_name=%s", name));
+}
+
+static void
+override(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_POSTMASTER, PGC_S_OVERRIDE);
+}
+
+bool
+pgraft_ha_disabled(const char *mechanism)
+{
+	char	   *copy;
+	List	   *names;
+	ListCell   *cell;
+	bool		found = false;
+
+	if (developer_disable == NULL || developer_disable[0] == '\0')
+		return false;
+	copy = pstrdup(developer_disable);
+	if (SplitIdentifierString(copy, ',', &names))
+		foreach(cell, names)
+			found = found || strcmp((char *) lfirst(cell), mechanism) == 0;
+	pfree(copy);
+	return found;
+}
+
+static bool
+check_disabled(char **newval, void **extra, GucSource source)
+{
+	char	   *copy = pstrdup(*newval);
+	List	   *names;
+	ListCell   *cell;
+
+	(void) extra;
+	(void) source;
+	if (!SplitIdentifierString(copy, ',', &names))
+	{
+		GUC_check_errdetail("List syntax is invalid.");
+		return false;
+	}
+	foreach(cell, names)
+	{
+		bool		known = false;
+		size_t		i;
+
+		for (i = 0; i < lengthof(mechanisms); i++)
+			known = known || strcmp(mechanisms[i], (char *) lfirst(cell)) == 0;
+		if (!known)
+		{
+			GUC_check_errdetail("Unrecognized mechanism: \"%s\".", (char *) lfirst(cell));
+			return false;
+		}
+	}
+	return true;
+}
