@@ -50,7 +50,8 @@ SIM_OBJS = $(patsubst test/sim/%.c,$(BUILD)/sim/%.o,$(wildcard test/sim/*.c))
 SIM = $(if $(SIM_OBJS),$(BUILD)/sim/pgraft_sim)
 # a client that tests, demo and benchmarks share
 WRITER = $(BUILD)/bench/writer
-PROGRAMS = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c))
+PROGRAMS = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c)) $(BUILD)/bin/pgraftctl
+CTL_OBJS = $(patsubst src/bin/%.c,$(BUILD)/ctl/%.o,$(wildcard src/bin/pgraftctl/*.c))
 
 # pg_regress, in this order: what must be tried before pgraft_init() comes first
 REGRESS = $(shell cat sql/schedule 2>/dev/null || \
@@ -170,6 +171,14 @@ $(BUILD)/bin/%: src/bin/%.c $(FRONT_LIB) $(RAFT_LIB)
 	@$(MAKEDIR)
 	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -o $@ $< $(FRONT_LIB) $(RAFT_LIB) $(LDFLAGS) $(FRONT_LIBS)
 
+$(BUILD)/ctl/%.o: src/bin/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -I$(includedir) -c -o $@ $<
+
+$(BUILD)/bin/pgraftctl: $(CTL_OBJS)
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS) -L$(pkglibdir) -lpgfeutils $(libpq_pgport) $(FRONT_LIBS)
+
 .PHONY: install-programs uninstall-programs
 install: install-programs
 install-programs: $(PROGRAMS)
@@ -264,7 +273,7 @@ coverage-run: $(UNIT_TESTS) $(SIM)
 	@scripts/coverage-report $(BUILD)
 
 -include $(OBJS:.o=.d) $(RAFT_OBJS:.o=.d) $(FRONT_OBJS:.o=.d) $(UNIT_HELPERS:.o=.d) \
-	$(UNIT_TESTS:=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(BENCH_PROGRAMS:=.d)
+	$(UNIT_TESTS:=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d)
 
 else
 

@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * backup.c
+ *	  Fills or mends a data directory from a running server: pg_basebackup and
+ *	  pg_rewind.
+ *
+ * Both replace every file of the directory by the source's, the member's own
+ * configuration included; that is put back before anything else can fail.
+ * What the consensus worker keeps lies outside and is not touched, except for
+ * what it remembers of the WAL in here, which is no longer true.
+ *
+ * A clone that replaces old data is made beside it; the old data goes only
+ * once the clone is complete.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ * IDENTIFICATION
+ *	  src/bin/pgraftctl/backup.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "pgraftctl.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file_utils.h"
+
+static bool rewind_directory(const char *data_directory, const char *conninfo);
+static bool clone_directory(const char *data_directory, const char *conninfo,
+							const char *own_configuration);
+static bool put_back(const char *data_directory, const char *own_configuration);
+
+bool
+ctl_base_backup(const char *data_directory, const char *conninfo)
+{
+	char	   *argv[] = {
+		ctl_find_program("pg_basebackup"), "-D",
+		unconstify(char *, data_directory), "-d",
+		unconstify(char *, conninfo), "-X", "stream",
+		"-c", "fast", "-P",
+		"--no-password", NULL
+	};
+
+	return ctl_run(argv) == 0;
+}
+
+bool
+ctl_rewind_or_clone(const char *data_directory, const char *conninfo, bool clone_only)
+{
+	char	   *path = psprintf("%s/pgraft.conf", data_directory);
+	char	   *own_configuration = NULL;
+	bool		done = false;
+
+	if (access(path, F_OK) == 0 && !ctl_read_file(path, &own_configuration))
+		return false;
+	if (!clone_only)
+	{
+		printf("Rewinding \"%s\" ...\n", data_directory);
+		done = rewind_directory(data_directory, conninfo);
+		if (!done)
+			pg_log_info("rewinding was not possible, cloning instead");
+	}
+	if (done)
+		return put_back(data_directory, own_configuration);
+	printf("Cloning \"%s\" ...\n", data_directory);
+	return clone_directory(data_directory, conninfo, own_configuration);
+}
+
+static bool
+rewind_directory(const char *data_directory, const char *conninfo)
+{
+	char	   *signal_file = psprintf("%s/standby.signal", data_directory);
+	char	   *argv[] = {
+		ctl_find_program("pg_rewind"), "-D",
+		unconstify(char *, data_directory),
+		psprintf("--source-server=%s dbname=postgres", conninfo),
+		"-P", NULL
+	};
+
+	/* after an unclean end it runs a single-user server, which refuses to be a standby */
+	if (unlink(signal_file) != 0 && errno != ENOENT)
+	{
+		pg_log_error("could not remove file \"%s\": %m", signal_file);
+		return false;
+	}
+	return ctl_run(argv) == 0;
+}
+
+static bool
+clone_directory(const char *data_directory, const char *conninfo, const char *own_configuration)
+{
+	char	   *fresh = psprintf("%s.new", data_directory);
+	char	   *old = psprintf("%s.old", data_directory);
+	bool		exists = access(data_directory, F_OK) == 0;
+
+	if (!ctl_directory_is_empty(fresh) && !rmtree(fresh, true))
+		return false;
+	if (!ctl_base_backup(fresh, conninfo) || !put_back(fresh, own_configuration))
+		return false;
+	if (exists && rename(data_directory, old) != 0)
+	{
+		pg_log_error("could not rename \"%s\" to \"%s\": %m", data_directory, old);
+		return false;
+	}
+	if (durable_rename(fresh, data_directory) != 0)
+	{
+		pg_log_error_hint("The old data is in \"%s\", the new in \"%s\".", old, fresh);
+		return false;
+	}
+	if (exists && !rmtree(old, true))
+		pg_log_warning("could not remove all of \"%s\"", old);
+	return true;
+}
+
+static bool
+put_back(const char *data_directory, const char *own_configuration)
+{
+	char	   *auto_file = psprintf("%s/pgraft.auto.conf", data_directory);
+
+	/* the source's list of synchronous standbys; the server writes its own */
+	if (unlink(auto_file) != 0 && errno != ENOENT)
+	{
+		pg_log_error("could not remove file \"%s\": %m", auto_file);
+		return false;
+	}
+	return own_configuration == NULL ||
+		ctl_write_file(psprintf("%s/pgraft.conf", data_directory), own_configuration, 0600);
+}

@@ -1,0 +1,296 @@
+/*-------------------------------------------------------------------------
+ *
+ * cmd_supervise.c
+ *	  pgraftctl rejoin: a server that history left behind follows again.
+ *	  pgraftctl run: does that, and starts and restarts, without a person.
+ *
+ * run is the parent of the postmaster, for a container or a systemd unit of
+ * Type=notify.  It asks the server once a second what its "pgraft ha" worker
+ * says; "rewind" and "reclone" mean stop, mend, start.  SIGTERM and SIGINT end
+ * server and supervisor (fast shutdown); SIGHUP goes on to the server.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ * IDENTIFICATION
+ *	  src/bin/pgraftctl/cmd_supervise.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "pgraftctl.h"
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOOK_INTERVAL_US 1000000
+#define FIRST_BACKOFF_SECONDS 1
+#define MAX_BACKOFF_SECONDS 30
+
+static bool forget_wal(const char *data_directory);
+static char *find_source(const CtlOptions *options);
+static char *consensus_directory(const char *data_directory);
+static pid_t start_postmaster(const char *data_directory);
+static bool look(const char *conninfo, bool *reclone, bool *ready);
+static void notify_systemd(const char *state);
+static int	mend(const CtlOptions *options, bool clone_only);
+static void take_signal(int signal_number);
+
+static volatile sig_atomic_t end_requested = 0;
+static volatile sig_atomic_t reload_requested = 0;
+
+int
+cmd_rejoin(int argc, char **argv)
+{
+	CtlOptions	options;
+
+	if (ctl_parse(argc, argv, "DftSy", &options) < 0)
+		return CTL_USAGE;
+	if (options.data_directory == NULL)
+	{
+		pg_log_error("no data directory given");
+		ctl_try_help("rejoin");
+		return CTL_USAGE;
+	}
+	if (!ctl_confirm(&options, "What this server has and the primary has not will be thrown away.  Go on?"))
+		return CTL_FAILED;
+	if (ctl_server_is_running(options.data_directory) &&
+		ctl_stop_server(options.data_directory) != CTL_OK)
+		return CTL_FAILED;
+	if (mend(&options, false) != CTL_OK)
+		return CTL_FAILED;
+	if (!options.no_start &&
+		ctl_start_server(options.data_directory, NULL, options.timeout_seconds) != CTL_OK)
+		return CTL_FAILED;
+	printf("Done.\n");
+	return CTL_OK;
+}
+
+static int
+mend(const CtlOptions *options, bool clone_only)
+{
+	char	   *source = find_source(options);
+
+	if (source == NULL)
+	{
+		pg_log_error("no running primary is known");
+		pg_log_error_hint("Name it with --from, for example --from 'host=10.0.0.2 port=5432'.");
+		return CTL_FAILED;
+	}
+	if (!ctl_rewind_or_clone(options->data_directory, source, clone_only) ||
+		!forget_wal(options->data_directory))
+		return CTL_FAILED;
+	return CTL_OK;
+}
+
+/* What the server noted about WAL that is no longer there. */
+static bool
+forget_wal(const char *data_directory)
+{
+	char	   *directory = consensus_directory(data_directory);
+	static const char *const names[] = {"ha_state", "promotion"};
+	size_t		i;
+
+	for (i = 0; i < lengthof(names); i++)
+	{
+		char	   *path = psprintf("%s/%s", directory, names[i]);
+
+		if (unlink(path) != 0 && errno != ENOENT)
+		{
+			pg_log_error("could not remove file \"%s\": %m", path);
+			return false;
+		}
+	}
+	return true;
+}
+
+static char *
+consensus_directory(const char *data_directory)
+{
+	char	   *set = ctl_read_setting(data_directory, "pgraft.data_dir");
+
+	if (set != NULL && set[0] != '\0')
+		return set;
+	return psprintf("%s.pgraft", data_directory);
+}
+
+/*
+ * --from, or the hosts that this server noted last: the one among them that
+ * accepts writes.  User and password are those of primary_conninfo.
+ */
+static char *
+find_source(const CtlOptions *options)
+{
+	char	   *hosts_file = psprintf("%s/hosts", consensus_directory(options->data_directory));
+	char	   *credentials = ctl_read_setting(options->data_directory, "primary_conninfo");
+	char	   *hosts;
+	PGconn	   *connection;
+	char	   *source;
+	int			code;
+
+	if (options->from != NULL)
+		hosts = pg_strdup(options->from);
+	else if (access(hosts_file, F_OK) != 0 || !ctl_read_file(hosts_file, &hosts))
+		return NULL;
+	hosts[strcspn(hosts, "\n")] = '\0';
+	connection = ctl_connect_string(psprintf("%s %s dbname=postgres target_session_attrs=read-write connect_timeout=5",
+											 credentials != NULL ? credentials : "", hosts));
+	if (connection == NULL)
+		return NULL;
+	source = psprintf("%s host=%s port=%s", credentials != NULL ? credentials : "",
+					  PQhost(connection), PQport(connection));
+
+	/* 15's pg_rewind reads the timeline from the last checkpoint */
+	PQclear(ctl_query(connection, "SELECT 1", 0, NULL, &code));
+	PQfinish(connection);
+	return code == CTL_OK ? source : NULL;
+}
+
+/* ----------------------------------------------------------------
+ * run
+ * ----------------------------------------------------------------
+ */
+
+int
+cmd_run(int argc, char **argv)
+{
+	CtlOptions	options;
+	struct sigaction action;
+	char	   *conninfo;
+	int			backoff = FIRST_BACKOFF_SECONDS;
+
+	if (ctl_parse(argc, argv, "Dfpt", &options) < 0)
+		return CTL_USAGE;
+	if (options.data_directory == NULL)
+	{
+		pg_log_error("no data directory given");
+		ctl_try_help("run");
+		return CTL_USAGE;
+	}
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = take_signal;
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	conninfo = psprintf("port=%s dbname=postgres connect_timeout=2",
+						ctl_read_setting(options.data_directory, "port"));
+	while (!end_requested)
+	{
+		pid_t		postmaster = start_postmaster(options.data_directory);
+		bool		reclone = false;
+		bool		wants_mending = false;
+		bool		ready = false;
+		bool		told = false;
+		int			status;
+
+		while (waitpid(postmaster, &status, WNOHANG) == 0)
+		{
+			if (end_requested || wants_mending)
+				kill(postmaster, SIGINT);
+			else if (reload_requested)
+			{
+				reload_requested = 0;
+				kill(postmaster, SIGHUP);
+			}
+			else
+				wants_mending = look(conninfo, &reclone, &ready);
+			if (ready && !told)
+			{
+				told = true;
+				backoff = FIRST_BACKOFF_SECONDS;
+				notify_systemd("READY=1");
+			}
+			pg_usleep(LOOK_INTERVAL_US);
+		}
+		if (end_requested)
+			break;
+		if (wants_mending && mend(&options, reclone) == CTL_OK)
+			continue;
+		pg_log_warning("the server in \"%s\" ended, starting it again in %d s",
+					   options.data_directory, backoff);
+		pg_usleep(backoff * 1000000L);
+		backoff = Min(backoff * 2, MAX_BACKOFF_SECONDS);
+	}
+	notify_systemd("STOPPING=1");
+	return CTL_OK;
+}
+
+static void
+take_signal(int signal_number)
+{
+	if (signal_number == SIGHUP)
+		reload_requested = 1;
+	else
+		end_requested = 1;
+}
+
+static pid_t
+start_postmaster(const char *data_directory)
+{
+	pid_t		child;
+
+	fflush(NULL);
+	child = fork();
+	if (child < 0)
+		pg_fatal("could not fork: %m");
+	if (child == 0)
+	{
+		char	   *program = ctl_find_program("postgres");
+
+		execlp(program, program, "-D", data_directory, (char *) NULL);
+		fprintf(stderr, "could not execute \"%s\": %s\n", program, strerror(errno));
+		_exit(127);
+	}
+	return child;
+}
+
+/* Whether the server says that it cannot follow.  Silence says nothing. */
+static bool
+look(const char *conninfo, bool *reclone, bool *ready)
+{
+	PGconn	   *connection;
+	PGresult   *result;
+	bool		wants = false;
+
+	connection = PQconnectdb(conninfo);
+	if (PQstatus(connection) == CONNECTION_OK)
+	{
+		*ready = true;
+		result = PQexec(connection, "SELECT own_role FROM pg_stat_pgraft_ha");
+		if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
+		{
+			const char *role = PQgetvalue(result, 0, 0);
+
+			*reclone = strcmp(role, "reclone") == 0;
+			wants = *reclone || strcmp(role, "rewind") == 0;
+		}
+		PQclear(result);
+	}
+	PQfinish(connection);
+	return wants;
+}
+
+/* sd_notify(3) without its library: one datagram. */
+static void
+notify_systemd(const char *state)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un address;
+	int			fd;
+
+	if (path == NULL || strlen(path) >= sizeof(address.sun_path))
+		return;
+	memset(&address, 0, sizeof(address));
+	address.sun_family = AF_UNIX;
+	strlcpy(address.sun_path, path, sizeof(address.sun_path));
+	if (path[0] == '@')
+		address.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	if (fd < 0)
+		return;
+	(void) sendto(fd, state, strlen(state), 0, (struct sockaddr *) &address,
+				  offsetof(struct sockaddr_un, sun_path) + strlen(path));
+	close(fd);
+}
