@@ -6,7 +6,11 @@
  *	  the members have afterwards.
  *
  *		writer --output FILE --prefix TEXT [--log-every N] [--pause MS]
- *			   [--seconds N] CONNINFO...
+ *			   [--seconds N] [--table NAME] [--connect-timeout MS]
+ *			   [--answer-timeout MS] CONNINFO...
+ *
+ * With --table it inserts rows (name text, value bigint) into that table
+ * instead of writing to pgraft's own store.
  *
  * It stays with one server as long as that answers, and goes to the next of
  * the list when the connection breaks or the server has no leader to offer.
@@ -17,7 +21,7 @@
  *
  *		outcome	ack, unknown (it may or may not have happened), or refused (it
  *				certainly did not happen)
- *		kind	kv or log
+ *		kind	kv, log or sql
  *		name	the key; for log the data
  *		value	the value put; for log the index answered (0 if none)
  *		start	microseconds since 1970 when the statement was sent
@@ -42,7 +46,8 @@
 #include "libpq-fe.h"
 
 /* no answer at all for so long: give up on the connection */
-#define ANSWER_TIMEOUT_US 30000000L
+#define ANSWER_TIMEOUT_MS 30000
+#define CONNECT_TIMEOUT_MS 2000
 
 typedef struct Options
 {
@@ -51,6 +56,9 @@ typedef struct Options
 	long		log_every;		/* each Nth statement appends to the log; 0 = none */
 	long		pause_ms;
 	long		seconds;		/* 0 = until a signal */
+	long		connect_timeout_ms;
+	long		answer_timeout_ms;
+	const char *table;			/* NULL = pgraft's own store */
 	int			n_servers;
 	char	  **servers;
 } Options;
@@ -62,9 +70,16 @@ typedef enum Outcome
 	OUTCOME_REFUSED
 } Outcome;
 
+typedef enum Kind
+{
+	KIND_KV,
+	KIND_LOG,
+	KIND_SQL
+} Kind;
+
 typedef struct Statement
 {
-	bool		is_log;
+	Kind		kind;
 	char		name[128];
 	char		value[64];
 	Outcome		outcome;
@@ -78,8 +93,8 @@ static long parse_number(const char *argument);
 static void usage(void);
 static void request_stop(int signal_number);
 static long now_us(void);
-static PGconn *connect_to(const char *server);
-static void run_statement(PGconn *connection, Statement *statement);
+static PGconn *connect_to(const char *server, long timeout_ms);
+static void run_statement(PGconn *connection, const Options *options, Statement *statement);
 static PGresult *wait_for_result(PGconn *connection, long deadline);
 static void judge(PGresult *result, Statement *statement);
 static void record(int fd, const Statement *statement, int server);
@@ -116,7 +131,7 @@ main(int argc, char **argv)
 		memset(&statement, 0, sizeof(statement));
 		if (connection == NULL)
 		{
-			connection = connect_to(options.servers[server]);
+			connection = connect_to(options.servers[server], options.connect_timeout_ms);
 			if (connection == NULL)
 			{
 				server = (server + 1) % options.n_servers;
@@ -126,10 +141,12 @@ main(int argc, char **argv)
 				continue;
 			}
 		}
-		statement.is_log = options.log_every > 0 && number % options.log_every == 0;
+		statement.kind = options.table != NULL ? KIND_SQL :
+			options.log_every > 0 && number % options.log_every == 0 ? KIND_LOG : KIND_KV;
 		snprintf(statement.name, sizeof(statement.name), "%s-%ld", options.prefix, number);
-		snprintf(statement.value, sizeof(statement.value), "%ld", statement.is_log ? 0 : number);
-		run_statement(connection, &statement);
+		snprintf(statement.value, sizeof(statement.value), "%ld",
+				 statement.kind == KIND_LOG ? 0 : number);
+		run_statement(connection, &options, &statement);
 		record(fd, &statement, server);
 		if (statement.outcome != OUTCOME_ACK)
 		{
@@ -156,12 +173,17 @@ parse_options(int argc, char **argv, Options *options)
 		{"log-every", required_argument, NULL, 'l'},
 		{"pause", required_argument, NULL, 'w'},
 		{"seconds", required_argument, NULL, 's'},
+		{"table", required_argument, NULL, 't'},
+		{"connect-timeout", required_argument, NULL, 'c'},
+		{"answer-timeout", required_argument, NULL, 'a'},
 		{NULL, 0, NULL, 0}
 	};
 	int			option;
 
 	memset(options, 0, sizeof(*options));
-	while ((option = getopt_long(argc, argv, "o:p:l:w:s:", long_options, NULL)) != -1)
+	options->connect_timeout_ms = CONNECT_TIMEOUT_MS;
+	options->answer_timeout_ms = ANSWER_TIMEOUT_MS;
+	while ((option = getopt_long(argc, argv, "o:p:l:w:s:t:c:a:", long_options, NULL)) != -1)
 	{
 		switch (option)
 		{
@@ -179,6 +201,15 @@ parse_options(int argc, char **argv, Options *options)
 				break;
 			case 's':
 				options->seconds = parse_number(optarg);
+				break;
+			case 't':
+				options->table = optarg;
+				break;
+			case 'c':
+				options->connect_timeout_ms = parse_number(optarg);
+				break;
+			case 'a':
+				options->answer_timeout_ms = parse_number(optarg);
 				break;
 			default:
 				usage();
@@ -206,7 +237,8 @@ parse_number(const char *argument)
 static void
 usage(void)
 {
-	fprintf(stderr, "usage: writer --output FILE --prefix TEXT [--log-every N] [--pause MS] [--seconds N] CONNINFO...\n");
+	fprintf(stderr, "usage: writer --output FILE --prefix TEXT [--log-every N] [--pause MS] [--seconds N]"
+			" [--table NAME] [--connect-timeout MS] [--answer-timeout MS] CONNINFO...\n");
 	exit(2);
 }
 
@@ -234,20 +266,37 @@ pause_ms(long ms)
 
 /* NULL when the server does not take the connection now. */
 static PGconn *
-connect_to(const char *server)
+connect_to(const char *server, long timeout_ms)
 {
-	PGconn	   *connection = PQconnectdb(server);
+	long		deadline = now_us() + timeout_ms * 1000;
+	PGconn	   *connection = PQconnectStart(server);
+	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
-	if (PQstatus(connection) == CONNECTION_OK)
+	/* a frozen server takes the connection and says nothing */
+	while (connection != NULL && PQstatus(connection) != CONNECTION_BAD &&
+		   status != PGRES_POLLING_FAILED && status != PGRES_POLLING_OK)
+	{
+		struct pollfd wait;
+		long		left = deadline - now_us();
+
+		wait.fd = PQsocket(connection);
+		wait.events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+		if (left <= 0 || (poll(&wait, 1, (int) (left / 1000) + 1) < 0 && errno != EINTR))
+			break;
+		if (wait.revents != 0)
+			status = PQconnectPoll(connection);
+	}
+	if (status == PGRES_POLLING_OK && PQstatus(connection) == CONNECTION_OK)
 		return connection;
 	PQfinish(connection);
 	return NULL;
 }
 
 static void
-run_statement(PGconn *connection, Statement *statement)
+run_statement(PGconn *connection, const Options *options, Statement *statement)
 {
 	const char *values[2];
+	char		insert[256];
 	PGresult   *result;
 	int			sent;
 
@@ -258,7 +307,13 @@ run_statement(PGconn *connection, Statement *statement)
 	values[0] = statement->name;
 	values[1] = statement->value;
 	statement->start_us = now_us();
-	if (statement->is_log)
+	if (statement->kind == KIND_SQL)
+	{
+		snprintf(insert, sizeof(insert), "INSERT INTO %s (name, value) VALUES ($1, $2)",
+				 options->table);
+		sent = PQsendQueryParams(connection, insert, 2, NULL, values, NULL, NULL, 0);
+	}
+	else if (statement->kind == KIND_LOG)
 		sent = PQsendQueryParams(connection, "SELECT pgraft_log_append($1::text)",
 								 1, NULL, values, NULL, NULL, 0);
 	else
@@ -266,7 +321,8 @@ run_statement(PGconn *connection, Statement *statement)
 								 2, NULL, values, NULL, NULL, 0);
 	if (sent)
 	{
-		result = wait_for_result(connection, statement->start_us + ANSWER_TIMEOUT_US);
+		result = wait_for_result(connection,
+								 statement->start_us + options->answer_timeout_ms * 1000);
 		if (result != NULL)
 		{
 			judge(result, statement);
@@ -320,11 +376,11 @@ judge(PGresult *result, Statement *statement)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-	if (PQresultStatus(result) == PGRES_TUPLES_OK)
+	if (PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK)
 	{
 		statement->outcome = OUTCOME_ACK;
 		snprintf(statement->state, sizeof(statement->state), "00000");
-		if (statement->is_log)
+		if (statement->kind == KIND_LOG)
 			snprintf(statement->value, sizeof(statement->value), "%s",
 					 PQgetvalue(result, 0, 0));
 		return;
@@ -347,11 +403,12 @@ static void
 record(int fd, const Statement *statement, int server)
 {
 	static const char *const outcomes[] = {"ack", "unknown", "refused"};
+	static const char *const kinds[] = {"kv", "log", "sql"};
 	char		line[512];
 	int			length;
 
 	length = snprintf(line, sizeof(line), "%s %s %s %s %ld %ld %d %s\n",
-					  outcomes[statement->outcome], statement->is_log ? "log" : "kv",
+					  outcomes[statement->outcome], kinds[statement->kind],
 					  statement->name, statement->value,
 					  statement->start_us, statement->end_us, server, statement->state);
 	if (write(fd, line, (size_t) length) != length)
