@@ -1,0 +1,259 @@
+# PgraftHa.pm
+#
+# Servers in HA mode for the TAP tests: what PgraftCluster does, plus a
+# PostgreSQL primary with standbys, and writers that insert into a table.
+#
+# The first server begins as the cluster's only member; each other is a base
+# backup of the primary.  Members are named by their node id, 1..n.
+
+package PgraftHa;
+
+use strict;
+use warnings FATAL => 'all';
+
+use parent -norequire, 'PgraftCluster';
+use Carp qw(croak);
+use PgraftCluster;
+use PgraftWriter;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+# Before the first member exists, its database gets what clones then have.
+# Options as of PgraftCluster.
+sub make_node
+{
+	my ($self, $id, $conf) = @_;
+
+	return if $id != 1;
+	my $node = PostgreSQL::Test::Cluster->new("$self->{name}$id");
+	$node->init(allows_streaming => 1);
+	$node->append_conf('postgresql.conf', "shared_preload_libraries = 'pgraft'\nlog_statement = none\n");
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION pgraft;
+		CREATE TABLE writes (name text PRIMARY KEY, value bigint)');
+	$node->stop;
+	$self->{nodes}{$id} = $node;
+	$self->{wanted} = $self->{wanted} || 3;
+	$self->configure($id, $conf);
+	return $node;
+}
+
+sub new
+{
+	my ($class, %options) = @_;
+	my $self = $class->SUPER::new(%options);
+
+	$self->{wanted} = $options{nodes} || 3;
+	return $self;
+}
+
+# What differs between members comes after what a backup brought along.
+sub configure
+{
+	my ($self, $id, $conf) = @_;
+	my $node = $self->node($id);
+
+	$self->{ports}{$id} ||= PostgreSQL::Test::Cluster::get_free_port();
+	$node->append_conf('postgresql.conf', <<"CONF");
+port = @{[ $node->port ]}
+unix_socket_directories = '@{[ $node->host ]}'
+pgraft.mode = 'ha'
+pgraft.node_id = $id
+pgraft.address = '127.0.0.1'
+pgraft.port = $self->{ports}{$id}
+pgraft.postgres_address = '@{[ $node->host ]}'
+primary_conninfo = 'application_name=node$id'
+max_worker_processes = 16
+$self->{conf}
+CONF
+	$node->append_conf('postgresql.conf', $self->tls_conf("node$id")) if $self->{tls};
+	$node->append_conf('postgresql.conf', $conf) if defined $conf;
+	$node->append_conf('postgresql.conf', "include_if_exists = 'pgraft.auto.conf'\n");
+	return;
+}
+
+# One member, then all: each follows, and each standby counts for commits.
+sub form
+{
+	my ($self) = @_;
+
+	$self->start_node(1);
+	$self->query(1, 'SELECT pgraft_init()');
+	$self->wait_primary;
+	$self->join_member($_) for 2 .. $self->{wanted};
+	$self->wait_synchronous($self->{wanted});
+	return;
+}
+
+# A new server from a backup of the primary, started and added.
+sub join_member
+{
+	my ($self, $id, %options) = @_;
+	my $primary = $self->wait_primary;
+	my $source = $self->node($primary);
+	my $name = "$self->{name}$id" . ($self->{generation}{$id}++ ? "_$self->{generation}{$id}" : '');
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$source->backup($name);
+	$node->init_from_backup($source, $name);
+	unlink($node->data_dir . '/pgraft.auto.conf');
+	$self->{nodes}{$id} = $node;
+	$self->configure($id, $options{conf});
+	$self->start_node($id);
+	$self->add($primary, $id) if !$options{known};
+	$self->wait_streaming($id);
+	return $node;
+}
+
+# ----------------------------------------------------------------
+# Who is what
+# ----------------------------------------------------------------
+
+# The id of the server that accepts writes; $options{not} is not meant.
+sub wait_primary
+{
+	my ($self, %options) = @_;
+	my $not = $options{not} || 0;
+
+	return $self->wait_until(
+		'there is a primary',
+		sub {
+			for my $id (grep { $_ != $not && !$self->{frozen}{$_} } $self->running)
+			{
+				return $id if ($self->ask($id, 'SELECT pgraft_is_primary() AND NOT pg_is_in_recovery()') // '') eq 't';
+			}
+			return 0;
+		},
+		$options{seconds});
+}
+
+sub wait_streaming
+{
+	my ($self, $id) = @_;
+
+	$self->wait_until(
+		"server $id follows the primary",
+		sub {
+			my $primary = $self->wait_primary;
+			return ($self->ask($primary, "SELECT count(*) FROM pg_stat_replication
+				WHERE application_name = 'node$id' AND state = 'streaming'") // 0) > 0;
+		});
+	return;
+}
+
+# n data members count for commits, on the primary's word
+sub wait_synchronous
+{
+	my ($self, $n) = @_;
+
+	$self->wait_until(
+		"$n members are in the sync set",
+		sub {
+			my $primary = $self->wait_primary;
+			my $names = $self->ask($primary, 'SHOW synchronous_standby_names') // '';
+			my @standbys = $names =~ /node\d+/g;
+			return @standbys == $n - 1;
+		});
+	return;
+}
+
+# Every process of a server, frozen until thaw()
+sub freeze_all
+{
+	my ($self, $id) = @_;
+	my $postmaster = $self->node($id)->{_pid};
+	my @pids = ($postmaster, children($postmaster));
+
+	kill('STOP', @pids);
+	# those it had just forked
+	my @late = grep { my $pid = $_; !grep { $_ == $pid } @pids } children($postmaster);
+	kill('STOP', @late);
+	$self->{frozen}{$id} = [ @pids, @late ];
+	return;
+}
+
+# Every process of a server at once, as if its machine lost power (its files
+# are what the operating system has)
+sub kill_all
+{
+	my ($self, $id) = @_;
+	my $postmaster = $self->node($id)->{_pid};
+
+	kill('KILL', $postmaster, children($postmaster));
+	$self->{killed}{$id} = $postmaster;
+	$self->node($id)->{_pid} = undef;
+	return;
+}
+
+sub children
+{
+	my ($parent) = @_;
+	my @found;
+
+	for my $file (glob('/proc/[0-9]*/stat'))
+	{
+		open(my $in, '<', $file) or next;
+		my $line = <$in>;
+		next if !defined $line || $line !~ /^(\d+) \(.*\) \S (\d+)/s || $2 != $parent;
+		push @found, $1;
+	}
+	return @found;
+}
+
+# ----------------------------------------------------------------
+# Writers
+# ----------------------------------------------------------------
+
+# A client that inserts into "writes", on whichever server accepts that.
+sub start_sql_writer
+{
+	my ($self, $prefix, %options) = @_;
+
+	die "PGRAFT_WRITER is not set: run the tests with make\n" if !$ENV{PGRAFT_WRITER};
+	my $writer = PgraftWriter->new(
+		program => $ENV{PGRAFT_WRITER},
+		file => PostgreSQL::Test::Utils::tempdir() . "/$prefix",
+		prefix => $prefix,
+		options => [
+			'--table', 'writes',
+			'--connect-timeout', $options{connect_timeout} || 200,
+			'--answer-timeout', $options{answer_timeout} || 1000,
+			'--pause', $options{pause} || 0,
+		],
+		servers => [
+			map {
+				my $node = $self->node($_);
+				[ $_, "host='" . $node->host . "' port=" . $node->port
+					. ' dbname=postgres target_session_attrs=read-write' ]
+			} $self->ids
+		]);
+	push @{ $self->{writers} }, $writer;
+	return $writer;
+}
+
+# Every acknowledged row is on every running server once these have replayed
+# what the primary has; every row was at least tried.
+sub check_rows
+{
+	my ($self, $what, @record) = @_;
+	my %tried = map { $_->{name} => $_->{outcome} } @record;
+	my $primary = $self->wait_primary;
+	my $lsn = $self->query($primary, 'SELECT pg_current_wal_lsn()');
+
+	for my $id ($self->running)
+	{
+		next if $self->{frozen}{$id};
+		$self->wait_until("server $id has replayed $lsn",
+			sub { ($self->ask($id, "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() >= '$lsn' ELSE true END") // '') eq 't' });
+		my %found = map { $_ => 1 } split /\n/, $self->query($id, 'SELECT name FROM writes');
+		my @lost = grep { $tried{$_} eq 'ack' && !$found{$_} } keys %tried;
+		my @refused = grep { $tried{$_} eq 'refused' && $found{$_} } keys %tried;
+		is(scalar @lost, 0, "$what: server $id has every acknowledged row") or diag("for example $lost[0]");
+		is(scalar @refused, 0, "$what: server $id has no refused row") or diag("for example $refused[0]");
+	}
+	return;
+}
+
+1;
