@@ -50,6 +50,8 @@ SIM_OBJS = $(patsubst test/sim/%.c,$(BUILD)/sim/%.o,$(wildcard test/sim/*.c))
 SIM = $(if $(SIM_OBJS),$(BUILD)/sim/pgraft_sim)
 # a client that tests, demo and benchmarks share
 WRITER = $(BUILD)/bench/writer
+# libraries that tests load into servers
+PRELOADS = $(patsubst test/preload/%.c,$(BUILD)/preload/%.so,$(wildcard test/preload/*.c))
 PROGRAMS = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c)) $(BUILD)/bin/pgraftctl
 CTL_OBJS = $(patsubst src/bin/%.c,$(BUILD)/ctl/%.o,$(wildcard src/bin/pgraftctl/*.c))
 
@@ -212,10 +214,14 @@ $(BUILD)/sim/%.o: test/sim/%.c
 $(BUILD)/sim/pgraft_sim: $(SIM_OBJS) $(FRONT_LIB) $(RAFT_LIB)
 	$(CC) $(CFLAGS) -o $@ $(SIM_OBJS) $(FRONT_LIB) $(RAFT_LIB) $(LDFLAGS) $(FRONT_LIBS)
 
+$(BUILD)/preload/%.so: test/preload/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
+
 .SECONDARY: $(UNIT_TESTS:=.o)
 
 .PHONY: build-tests unit sim installcheck tap test-run demo-run bench bench-programs
-build-tests: all $(UNIT_TESTS) $(SIM) $(WRITER)
+build-tests: all $(UNIT_TESTS) $(SIM) $(WRITER) $(PRELOADS)
 
 RUN_TESTS = PG_CONFIG="$(PG_CONFIG)" BUILD="$(BUILD)" REGRESS="$(REGRESS)" TAP="$(TAP)" \
 	scripts/run-tests --seeds $(SEEDS) --first $(FIRST)
@@ -233,7 +239,7 @@ sim-mutants:
 installcheck:
 	@$(RUN_TESTS) --installed regress
 
-tap: all $(WRITER)
+tap: all $(WRITER) $(PRELOADS)
 	@$(RUN_TESTS) tap
 
 test-run:

@@ -12,6 +12,8 @@ use strict;
 use warnings FATAL => 'all';
 
 use Carp qw(croak);
+use Cwd qw(abs_path);
+use File::Basename qw(basename dirname);
 use PgraftWriter;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -20,7 +22,13 @@ use Time::HiRes qw(time usleep);
 
 use constant DEFAULT_DEADLINE => 60;    # seconds
 
-# Options: nodes (3), tls (0), conf (text for every postgresql.conf)
+# What a test may do to the disk of a member, and what it can count; the order of
+# the fields of struct Control in test/preload/pgraft_disk_faults.c.
+my @disk_fields = qw(stall delay_ms fail_syncs no_space short_writes
+  waiting syncs failed retried refused shortened);
+
+# Options: nodes (3), tls (0), conf (text for every postgresql.conf), disk_faults
+# (0; loads a library that makes the members' disks misbehave, see disk())
 sub new
 {
 	my ($class, %options) = @_;
@@ -28,6 +36,7 @@ sub new
 		name => $options{name} || 'member',
 		tls => $options{tls},
 		conf => $options{conf} || '',
+		disk_faults => $options{disk_faults},
 		nodes => {},
 		ports => {},
 		writers => [],
@@ -57,6 +66,7 @@ CONF
 	$node->append_conf('postgresql.conf', $self->{conf});
 	$node->append_conf('postgresql.conf', $self->tls_conf("node$id")) if $self->{tls};
 	$node->append_conf('postgresql.conf', $conf) if defined $conf;
+	$self->make_disk($id, $node) if $self->{disk_faults};
 	$self->{nodes}{$id} = $node;
 	return $node;
 }
@@ -132,6 +142,7 @@ sub start_node
 	my ($self, $id) = @_;
 	my $node = $self->node($id);
 	my $old = delete $self->{killed}{$id};
+	local %ENV = (%ENV, %{ $self->{environment}{$id} || {} });
 
 	$self->wait_until("the killed server $id is gone", sub { !kill(0, $old) }) if $old;
 	$self->wait_until(
@@ -231,6 +242,58 @@ sub worker_pid
 		return ($directory =~ /(\d+)$/)[0];
 	}
 	croak "server $id has no consensus worker";
+}
+
+# ----------------------------------------------------------------
+# Disks
+# ----------------------------------------------------------------
+
+# a healthy one, whose faults disk() can switch on
+sub make_disk
+{
+	my ($self, $id, $node) = @_;
+	my $control = PostgreSQL::Test::Utils::tempdir() . '/control';
+
+	die "PGRAFT_PRELOAD is not set: run the tests with make\n" if !$ENV{PGRAFT_PRELOAD};
+	open(my $out, '>:raw', $control) or die "could not write \"$control\": $!";
+	print $out "\0" x 4096;
+	close($out) or die "could not write \"$control\": $!";
+	$self->{disk}{$id} = $control;
+	$self->{environment}{$id} = {
+		LD_PRELOAD => "$ENV{PGRAFT_PRELOAD}/pgraft_disk_faults.so",
+		PGRAFT_FAULT_DIRECTORY => abs_path(dirname($node->data_dir)) . '/' . basename($node->data_dir) . '.pgraft',
+		PGRAFT_FAULT_CONTROL => $control,
+	};
+	return;
+}
+
+# Sets faults of the disk of server $id, as in disk(1, stall => 1).
+sub disk
+{
+	my ($self, $id, %fault) = @_;
+
+	open(my $out, '+<:raw', $self->{disk}{$id}) or die "could not open \"$self->{disk}{$id}\": $!";
+	for my $name (keys %fault)
+	{
+		my ($position) = grep { $disk_fields[$_] eq $name } 0 .. $#disk_fields;
+
+		sysseek($out, 8 * $position, 0);
+		syswrite($out, pack('q<', $fault{$name})) == 8 or die "could not set \"$name\": $!";
+	}
+	close($out);
+	return;
+}
+
+# one of the counters, or a fault as it is set now
+sub disk_count
+{
+	my ($self, $id, $name) = @_;
+	my ($position) = grep { $disk_fields[$_] eq $name } 0 .. $#disk_fields;
+
+	open(my $in, '<:raw', $self->{disk}{$id}) or die "could not open \"$self->{disk}{$id}\": $!";
+	seek($in, 8 * $position, 0);
+	read($in, my $bytes, 8) == 8 or die "could not read \"$name\": $!";
+	return unpack('q<', $bytes);
 }
 
 # ----------------------------------------------------------------
@@ -462,6 +525,7 @@ sub DESTROY
 
 	$_->end('KILL') for @{ $self->{writers} };
 	kill('CONT', @$_) for values %{ $self->{frozen} || {} };
+	$self->disk($_, stall => 0) for keys %{ $self->{disk} || {} };
 	return;
 }
 
