@@ -120,7 +120,7 @@ static void raise_result(const PgraftCall *call);
 void
 pgraft_call(PgraftCall *call)
 {
-	int			timeout_ms = call->timeout_ms > 0 ? call->timeout_ms : pgraft_request_timeout;
+	volatile int timeout_ms = call->timeout_ms > 0 ? call->timeout_ms : pgraft_request_timeout;
 	TimestampTz deadline;
 	PgraftSlot *slot;
 	volatile bool answered = false;
