@@ -3,13 +3,13 @@
  * worker.h
  *	  What the files of the consensus worker share among themselves.
  *
- * One process, one thread (besides the flush thread behind flush.c); nothing
- * here is shared memory.
+ * One process, one thread (besides the flush thread of flush.h); nothing here is
+ * shared memory.
  *
  *		worker.c	process: start, event loop, signals, end
  *		node.c		the member: storage and engine opened, made, adopted
+ *		disk.c		what to do about a full or stalled disk
  *		turn.c		carries out the engine's updates
- *		flush.c		the thread that waits for the disk
  *		peers.c		callbacks of the network, list of peers
  *		operations.c	the table of requests on their way
  *		service.c	requests of this server's backends
@@ -25,35 +25,11 @@
 #define PGRAFT_WORKER_H
 
 #include "pgraft/command.h"
+#include "pgraft/flush.h"
 #include "pgraft/net.h"
 #include "pgraft/raft.h"
 #include "pgraft/request.h"
 #include "pgraft/storage.h"
-
-/* ----------------------------------------------------------------
- * flush.c
- * ----------------------------------------------------------------
- */
-typedef struct PgraftFlush PgraftFlush;
-
-typedef struct PgraftFlushDone
-{
-	PgraftJob  *job;			/* one of the two */
-	PgraftSnapshotWriter *snapshot;
-	PgraftErrorCode code;
-} PgraftFlushDone;
-
-/* NULL with *error set when no thread can be had. */
-extern PgraftFlush *pgraft_flush_start(PgraftStorage *storage, PgraftError *error);
-/* Waits for what is being written; unfinished jobs are dropped. */
-extern void pgraft_flush_stop(PgraftFlush *flush);
-/* Readable when pgraft_flush_reap() has something. */
-extern int	pgraft_flush_fd(const PgraftFlush *flush);
-extern void pgraft_flush_submit(PgraftFlush *flush, PgraftJob *job);
-extern void pgraft_flush_submit_snapshot(PgraftFlush *flush, PgraftSnapshotWriter *writer);
-extern bool pgraft_flush_reap(PgraftFlush *flush, PgraftFlushDone *done, PgraftError *error);
-/* The disk is full: jobs wait and are tried again every second. */
-extern bool pgraft_flush_no_space(PgraftFlush *flush);
 
 /* ----------------------------------------------------------------
  * The member
@@ -90,6 +66,10 @@ typedef struct PgraftNode
 	PgraftIdentity identity;
 	char	   *directory;
 	PgraftFlush *flush;
+	bool		disk_full;		/* as last said in the server log */
+	bool		disk_stalled;	/* the same */
+	raft_time	disk_stalled_since;
+	raft_time	hand_over_at;	/* disk full: not tried again before */
 
 	/* engine */
 	struct raft *raft;			/* NULL = blank */
@@ -143,6 +123,16 @@ extern int	pgraft_read_snapshot_callback(void *context, raft_index index, raft_u
 										  size_t *n_read, raft_u64 *total);
 extern raft_u64 pgraft_random_u64(void);
 extern void pgraft_report(int elevel, const PgraftError *error);
+
+/* disk.c */
+/* Once per turn: says what is wrong with the disk, hands over when it is full. */
+extern void pgraft_node_watch_disk(PgraftNode *node);
+
+/*
+ * May a command enter the log here?  OK, BUSY (soon: leadership moves, or much
+ * waits for the disk), or NO_SPACE.
+ */
+extern PgraftResult pgraft_node_disk_accepts(PgraftNode *node);
 
 /* turn.c */
 extern void pgraft_turn_updates(PgraftNode *node);

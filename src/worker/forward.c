@@ -144,9 +144,7 @@ remote_propose(PgraftNode *node, raft_id peer, const PgraftWireRequest *request)
 	proposal.data = request->data;
 	if (!pgraft_command_decode(request->data, request->length, &command))
 		result = PGRAFT_RESULT_INVALID;
-	else if (pgraft_flush_no_space(node->flush))
-		result = PGRAFT_RESULT_NO_SPACE;
-	else
+	else if ((result = pgraft_node_disk_accepts(node)) == PGRAFT_RESULT_OK)
 		result = pgraft_result_of_raft(raft_propose(node->raft, &proposal, 1, &index, &term));
 	if (result == PGRAFT_RESULT_OK)
 	{

@@ -30,9 +30,11 @@
 #include "pgraft/state_machine.h"
 #include "pgraft/worker.h"
 
+#define STOP_PATIENCE_MS 1000	/* for a write that is under way */
+
 static bool open_member(PgraftNode *node, PgraftError *error);
 static bool create_engine(PgraftNode *node, PgraftError *error);
-static void close_member(PgraftNode *node);
+static bool close_member(PgraftNode *node);
 static bool check_identity(PgraftNode *node, const PgraftIdentity *identity,
 						   PgraftError *error);
 static bool initial_config(const PgraftNode *node, struct raft_config *config,
@@ -109,7 +111,7 @@ pgraft_node_fail(PgraftNode *node, const PgraftError *error, const char *what)
 	ereport(LOG,
 			(errmsg("pgraft stopped taking part in the cluster: %s", what),
 			 errhint("Other members go on without this one; its server keeps running.")));
-	close_member(node);
+	(void) close_member(node);
 }
 
 /* Reads what is there.  Leaves the node blank, running or failed. */
@@ -298,24 +300,38 @@ pgraft_read_snapshot_callback(void *context, raft_index index, raft_u64 offset,
 										data, n_read, total);
 }
 
-static void
+/*
+ * False: the disk does not answer, and a thread that waits for it keeps the
+ * storage open until this process ends.  Nothing is lost by ending meanwhile:
+ * what is unfinished was acknowledged to nobody.
+ */
+static bool
 close_member(PgraftNode *node)
 {
+	bool		whole = true;
+
 	if (node->flush != NULL)
-		pgraft_flush_stop(node->flush);
+		whole = pgraft_flush_stop(node->flush, STOP_PATIENCE_MS);
+	if (!whole)
+		ereport(LOG,
+				(errmsg("pgraft leaves a write of its log unfinished because the disk does not answer"),
+				 errdetail("Nobody was told that it was done.")));
 	node->flush = NULL;
+	node->disk_full = false;
+	node->disk_stalled = false;
 	node->snapshot = NULL;		/* the flush thread's end has dropped it */
 	node->snapshot_job = NULL;
 	if (node->raft != NULL)
 		raft_destroy(node->raft);
 	node->raft = NULL;
-	if (node->storage != NULL)
+	if (node->storage != NULL && whole)
 		pgraft_storage_close(node->storage);
 	node->storage = NULL;
 	node->n_inflight = 0;
 	node->n_held = 0;
 	node->installing = false;
 	node->hint_dirty = false;
+	return whole;
 }
 
 void
@@ -324,7 +340,7 @@ pgraft_node_end(PgraftNode *node)
 	if (node->net != NULL)
 		pgraft_net_destroy(node->net);
 	node->net = NULL;
-	close_member(node);
+	(void) close_member(node);
 }
 
 /* Fills the state machine from the newest snapshot, if there is one. */
@@ -452,7 +468,14 @@ pgraft_node_retire(PgraftNode *node, PgraftError *error)
 								 node->identity.incarnation);
 	int			result;
 
-	close_member(node);
+	if (!close_member(node))
+	{
+		pgraft_error(error, PGRAFT_ERR_IO,
+					 "directory \"%s\" cannot be replaced while its disk does not answer",
+					 node->directory);
+		pgraft_error_hint(error, "Restart the server when it does.");
+		return false;
+	}
 	memset(&node->identity, 0, sizeof(node->identity));
 	node->state = PGRAFT_WORKER_BLANK;
 	result = rename(node->directory, aside);

@@ -46,6 +46,7 @@ static void step_log_read(PgraftNode *node, PgraftOperation *op);
 static void step_snapshot(PgraftNode *node, PgraftOperation *op);
 static void propose_waiting(PgraftNode *node);
 static bool propose(PgraftNode *node, PgraftOperation **ops, int n);
+static bool disk_accepts(PgraftNode *node, PgraftOperation **ops, int n);
 static void hold_back(PgraftNode *node, PgraftOperation **ops, int n);
 static bool collect_log(PgraftNode *node, PgraftSlot *slot, uint64 first, uint64 last);
 
@@ -242,6 +243,14 @@ step_waiting(PgraftNode *node, PgraftOperation *op)
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_NOT_LEADER, NULL);
 		return;
 	}
+
+	/* it may be committed elsewhere, but this member could not follow for long */
+	if (op->kind == PGRAFT_REQUEST_PROPOSE &&
+		pgraft_node_disk_accepts(node) == PGRAFT_RESULT_NO_SPACE)
+	{
+		pgraft_operation_answer(node, op, PGRAFT_RESULT_NO_SPACE, NULL);
+		return;
+	}
 	if (!pgraft_forward(node, op))
 		op->retry_at = node->now + RETRY_MS;
 }
@@ -289,12 +298,8 @@ propose(PgraftNode *node, PgraftOperation **ops, int n)
 	int			result;
 	int			i;
 
-	if (pgraft_flush_no_space(node->flush))
-	{
-		for (i = 0; i < n; i++)
-			pgraft_operation_answer(node, ops[i], PGRAFT_RESULT_NO_SPACE, NULL);
+	if (!disk_accepts(node, ops, n))
 		return false;
-	}
 	for (i = 0; i < n; i++)
 	{
 		PgraftSlot *slot = pgraft_operation_slot(ops[i]);
@@ -331,6 +336,23 @@ propose(PgraftNode *node, PgraftOperation **ops, int n)
 		return true;
 	}
 	hold_back(node, ops, n);
+	return false;
+}
+
+/* If not, the commands are refused or held back. */
+static bool
+disk_accepts(PgraftNode *node, PgraftOperation **ops, int n)
+{
+	PgraftResult result = pgraft_node_disk_accepts(node);
+	int			i;
+
+	if (result == PGRAFT_RESULT_OK)
+		return true;
+	if (result == PGRAFT_RESULT_BUSY)
+		hold_back(node, ops, n);
+	else
+		for (i = 0; i < n; i++)
+			pgraft_operation_answer(node, ops[i], result, NULL);
 	return false;
 }
 

@@ -126,7 +126,13 @@ submit_update(PgraftNode *node, const struct raft_update *update)
 	remember_epoch(node, update->epoch);
 	if (update->install != NULL)
 		node->installing = true;
-	pgraft_flush_submit(node->flush, job);
+	if (!pgraft_flush_submit(node->flush, job))
+	{
+		pgraft_job_discard(job);
+		pgraft_error(&error, PGRAFT_ERR_NOMEM, "out of memory");
+		pgraft_node_fail(node, &error, "a write could not be prepared");
+		return NULL;
+	}
 	return job;
 }
 
@@ -415,7 +421,13 @@ pgraft_start_snapshot(PgraftNode *node, raft_index *index, PgraftError *error)
 		return false;
 	}
 	*index = node->snapshot_meta->index;
-	pgraft_flush_submit_snapshot(node->flush, node->snapshot);
+	if (!pgraft_flush_submit_snapshot(node->flush, node->snapshot))
+	{
+		pgraft_snapshot_abort(node->snapshot);
+		node->snapshot = NULL;
+		pgraft_error(error, PGRAFT_ERR_NOMEM, "out of memory");
+		return false;
+	}
 	return true;
 }
 
@@ -465,6 +477,7 @@ pgraft_turn_housekeeping(PgraftNode *node)
 {
 	struct raft_status status;
 
+	pgraft_node_watch_disk(node);
 	if (node->raft == NULL || node->installing)
 		return;
 	raft_status(node->raft, &status);

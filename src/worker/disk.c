@@ -1,0 +1,129 @@
+/*-------------------------------------------------------------------------
+ *
+ * disk.c
+ *	  What the member does about a disk that is full or does not answer.
+ *
+ * Event loop only.  The flush thread (flush.h) does the waiting; this file says
+ * so in the server log, once, decides which commands may still enter the log,
+ * and gives leadership away when this member cannot write.  Leadership of a
+ * member whose disk only stalls is the engine's business.
+ *
+ * Nothing here survives a crash, and nothing needs to.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "pgraft/settings.h"
+#include "pgraft/worker.h"
+
+static void say_full(PgraftNode *node, bool full);
+static void say_stalled(PgraftNode *node, raft_time waiting);
+static void hand_over(PgraftNode *node);
+static bool others_can_lead(const PgraftNode *node);
+
+void
+pgraft_node_watch_disk(PgraftNode *node)
+{
+	bool		full;
+
+	if (node->flush == NULL || node->raft == NULL)
+		return;
+	full = pgraft_flush_no_space(node->flush);
+	say_full(node, full);
+	say_stalled(node, full ? 0 : pgraft_flush_waiting_ms(node->flush));
+	if (full)
+		hand_over(node);
+}
+
+/* Only changes are worth a line. */
+static void
+say_full(PgraftNode *node, bool full)
+{
+	if (full && !node->disk_full)
+		ereport(LOG,
+				(errcode(ERRCODE_DISK_FULL),
+				 errmsg("no space is left for the consensus log of pgraft member %u",
+						node->identity.node_id),
+				 errdetail("The member refuses commands and tries to write again every second."),
+				 errhint("Free some space in the file system of \"%s\"; the member goes on by itself.",
+						 node->directory)));
+	else if (!full && node->disk_full)
+		ereport(LOG,
+				(errmsg("pgraft member %u has space for its consensus log again",
+						node->identity.node_id)));
+	node->disk_full = full;
+	if (!full)
+		node->hand_over_at = 0;
+}
+
+static void
+say_stalled(PgraftNode *node, raft_time waiting)
+{
+	if (!node->disk_stalled && waiting >= (raft_time) pgraft_election_timeout)
+	{
+		node->disk_stalled = true;
+		node->disk_stalled_since = node->now - Min(waiting, node->now);
+		ereport(LOG,
+				(errmsg("pgraft member %u has been waiting for its disk for %lu ms",
+						node->identity.node_id, waiting),
+				 errhint("Other members go on without it.  pg_stat_pgraft_storage says what is usual here.")));
+	}
+	else if (node->disk_stalled && waiting < (raft_time) pgraft_election_timeout)
+	{
+		node->disk_stalled = false;
+		ereport(LOG,
+				(errmsg("the disk of pgraft member %u answers again after %lu ms",
+						node->identity.node_id, node->now - node->disk_stalled_since)));
+	}
+}
+
+PgraftResult
+pgraft_node_disk_accepts(PgraftNode *node)
+{
+	struct raft_status status;
+
+	if (!pgraft_flush_no_space(node->flush))
+		return pgraft_flush_full(node->flush) ? PGRAFT_RESULT_BUSY : PGRAFT_RESULT_OK;
+	hand_over(node);
+	raft_status(node->raft, &status);
+	return status.transfer_target != 0 ? PGRAFT_RESULT_BUSY : PGRAFT_RESULT_NO_SPACE;
+}
+
+/*
+ * A leader that cannot write lets somebody lead who can: the transfer completes
+ * only with a member that has written everything there is.
+ */
+static void
+hand_over(PgraftNode *node)
+{
+	bool		first = node->hand_over_at == 0;
+	struct raft_status status;
+
+	if (node->now < node->hand_over_at || !pgraft_is_leader_here(node) ||
+		!others_can_lead(node) || raft_transfer(node->raft, 0) != RAFT_OK)
+		return;
+	node->hand_over_at = node->now + 2 * (raft_time) pgraft_election_timeout;
+	if (!first)
+		return;
+	raft_status(node->raft, &status);
+	ereport(LOG,
+			(errmsg("pgraft member %u hands leadership over to member %u because no space is left for its log",
+					status.id, status.transfer_target)));
+}
+
+/* Is there a majority without this member, which cannot vote now? */
+static bool
+others_can_lead(const PgraftNode *node)
+{
+	const struct raft_config *config = raft_get_config(node->raft);
+	int			votes[RAFT_MAX_MEMBERS];
+	int			i;
+
+	for (i = 0; i < config->n_members; i++)
+		votes[i] = config->members[i].id == node->identity.node_id ?
+			RAFT_VOTE_NO : RAFT_VOTE_YES;
+	return raft_vote_result(config, votes) == RAFT_VOTE_WON;
+}
