@@ -193,6 +193,13 @@ extern PgraftErrorCode pgraft_storage_execute_many(PgraftStorage *storage,
 extern PgraftErrorCode pgraft_storage_make_ready(PgraftStorage *storage,
 												 PgraftError *error);
 
+/*
+ * Flush thread, as the last thing it does: what pgraft_storage_close() would
+ * otherwise wait for.  Calling it is optional.
+ */
+extern PgraftErrorCode pgraft_storage_settle(PgraftStorage *storage,
+											 PgraftError *error);
+
 /* Loop: takes note of the result and frees the job. */
 extern void pgraft_storage_complete(PgraftStorage *storage, PgraftJob *job);
 extern raft_u64 pgraft_job_epoch(const PgraftJob *job);

@@ -317,6 +317,7 @@ flush_main(void *arg)
 		flush->prepared = false;
 		finish_group(flush);
 	}
+	(void) pgraft_storage_settle(flush->storage, NULL);
 	pthread_mutex_lock(&flush->mutex);
 	flush->has_ended = true;
 	pthread_cond_signal(&flush->ended);

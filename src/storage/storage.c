@@ -111,23 +111,43 @@ pgraft_storage_release(PgraftStorage *storage)
 }
 
 /*
- * The flush thread must have ended.  Makes what was written without a flush
- * durable, and the mark that proves it.
+ * Flush half.  Makes what was written without a flush durable, and the mark
+ * that proves it.
  */
+PgraftErrorCode
+pgraft_storage_settle(PgraftStorage *storage, PgraftError *error)
+{
+	PgraftIo   *io = storage->io;
+	PgraftErrorCode code = PGRAFT_OK;
+
+	if (storage->failed || storage->write_fd < 0)
+		return PGRAFT_OK;
+	if (storage->unsynced)
+		code = pgraft_sync_log(storage, NULL, error);
+	if (code == PGRAFT_OK && storage->mark_unsynced)
+	{
+		if (io->fdatasync(io, storage->write_fd) < 0)
+		{
+			pgraft_io_error(error, "fdatasync file", "log segment");
+			code = PGRAFT_ERR_IO;
+		}
+		storage->mark_unsynced = false;
+	}
+	if (code == PGRAFT_OK)
+		code = pgraft_sync_last_mark(storage, error);
+	if (code != PGRAFT_OK)
+	{
+		storage->failed = true;
+		storage->failure = code;
+	}
+	return code;
+}
+
+/* The flush thread must have ended. */
 void
 pgraft_storage_close(PgraftStorage *storage)
 {
-	PgraftIo   *io = storage->io;
-
-	if (!storage->failed && storage->write_fd >= 0)
-	{
-		if (!storage->unsynced || pgraft_sync_log(storage, NULL, NULL) == PGRAFT_OK)
-		{
-			if (storage->mark_unsynced)
-				(void) io->fdatasync(io, storage->write_fd);
-			(void) pgraft_sync_last_mark(storage, NULL);
-		}
-	}
+	(void) pgraft_storage_settle(storage, NULL);
 	pgraft_storage_release(storage);
 }
 

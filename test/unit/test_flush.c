@@ -280,8 +280,33 @@ test_stop(void)
 	set(&gate_stall, 0);
 	wait_for(&gate_waiting, 0);
 	ok(left_behind != NULL && get(&gate_waiting) == 0, "what it left behind goes on");
-	wait_for(&gate_syncs, 1);
-	is_u64(get(&gate_syncs), 1, "to its end and no further");
+	wait_for(&gate_syncs, 2);
+	is_u64(get(&gate_syncs), 2, "to its end: the job, and the mark that says so");
+}
+
+/* Ending must not wait for the disk where nobody bounds the wait. */
+static void
+test_stop_idle(void)
+{
+	struct raft_update update;
+	PgraftJob  *job;
+
+	setup();
+	ok(submit(), "a job");
+	is_u64(reap(1, 1, PGRAFT_OK), 1, "is written");
+	memset(&update, 0, sizeof(update));
+	update.epoch = next_epoch++;
+	update.hard_state_changed = 1;
+	update.hard_state.term = 1;
+	update.hard_state.commit = 1;
+	is_u64(pgraft_storage_prepare(f.storage, &update, &job, &f.error), PGRAFT_OK, "a job that needs no flush");
+	ok(pgraft_flush_submit(flush, job), "is taken");
+	is_u64(reap(1, 2, PGRAFT_OK), 1, "and done");
+	ok(pgraft_flush_stop(flush, PATIENCE_MS), "the thread ends");
+	set(&gate_syncs, 0);
+	fixture_close(&f);
+	is_u64(get(&gate_syncs), 0, "and leaves nothing for the close to wait for");
+	faulty_disk_destroy(f.disk);
 }
 
 int
@@ -291,5 +316,6 @@ main(void)
 	test_no_space();
 	test_failure();
 	test_stop();
+	test_stop_idle();
 	return tap_done();
 }
