@@ -1,7 +1,8 @@
 # Copyright (c) 2026, pgraft contributors
 
 # Disks that do not answer for a while, and disks that are slow.  Neither may
-# stop heartbeats, cause an election by timeout, or lose what was acknowledged.
+# stop heartbeats, cause an election by timeout, lose what was acknowledged, or
+# keep a server from being stopped.
 
 use strict;
 use warnings FATAL => 'all';
@@ -9,18 +10,23 @@ use warnings FATAL => 'all';
 use PgraftCluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 use constant T => 1;    # pgraft.election_timeout, in seconds
 
+# A small cache: it has no room for what four seconds of writes bring.
 my $cluster = PgraftCluster->new(
 	disk_faults => 1,
-	conf => "pgraft.election_timeout = 1s\npgraft.snapshot_interval = 1000000\npgraft.max_log_entries = 1000000\n");
+	conf => "pgraft.election_timeout = 1s\npgraft.heartbeat_interval = 100ms\n"
+	  . "pgraft.max_entry_size = 64kB\npgraft.cache_size = 1MB\n"
+	  . "pgraft.snapshot_interval = 1000000\npgraft.max_log_entries = 1000000\n");
 $cluster->start;
 $cluster->form;
 
 my @record;
 follower_stalls();
+all_are_slow();
+stalled_server_stops();
 $cluster->wait_converged;
 $cluster->check_record('at the end', @record);
 done_testing();
@@ -30,39 +36,110 @@ sub follower_stalls
 {
 	my $leader = $cluster->wait_leader;
 	my ($stalled, $other) = grep { $_ != $leader } 1 .. 3;
-	my $term = $cluster->query($leader, 'SELECT pgraft_get_term()');
+	my $term = term($leader);
 	my $before = campaigns();
 	my $writer = $cluster->start_writer('follower', $leader);
 
 	$cluster->wait_writes($writer, 20);
-	$cluster->disk($stalled, stall => 1);
-	$cluster->wait_until('a flush stalls', sub { $cluster->disk_count($stalled, 'waiting') > 0 });
+	stall($stalled);
 	my $until = time() + 4 * T;
+	is($cluster->query($stalled, "SELECT pgraft_kv_put('through', 'stalled')") > 0,
+		1, 'a command through the stalled member is acknowledged: the others have it');
+	is($cluster->query($other, "SELECT pgraft_kv_get('through')"), 'stalled', 'they do');
+	is($cluster->query($stalled, "SELECT pgraft_kv_get('through')"), 'stalled', 'a linearizable read at the stalled member sees it');
 	while (time() < $until)
 	{
-		$cluster->wait_writes($writer, 10);
+		$cluster->query($leader, q{SELECT pgraft_kv_put('bulk', repeat('x', 40000))});
+		$cluster->wait_writes($writer, 5);
 	}
 	is($cluster->disk_count($stalled, 'waiting'), 1, 'the flush is stalled for four election timeouts');
 	is($cluster->query($_, 'SELECT pgraft_get_leader()'), $leader, "server $_ follows the same leader") for 1 .. 3;
-	is($cluster->query($leader, 'SELECT pgraft_get_term()'), $term, 'in the same term');
+	is(term($leader), $term, 'in the same term');
 	is(campaigns(), $before, 'nobody has even asked for votes');
+	is($cluster->query($stalled, 'SELECT worker_state FROM pg_stat_pgraft'), 'running', 'the stalled member still takes part');
 
-	# what the others have committed is committed: it may be read and applied here
-	is($cluster->query($stalled, "SELECT pgraft_kv_put('through', 'stalled')") > 0, 1, 'a command through the stalled member is acknowledged');
-	is($cluster->query($other, "SELECT pgraft_kv_get('through', 'local')"), 'stalled', 'and is on the others');
-	is($cluster->query($stalled, "SELECT pgraft_kv_get('through')"), 'stalled', 'a linearizable read there sees it');
-
-	$cluster->disk($stalled, stall => 0);
+	release($stalled);
 	$cluster->wait_writes($writer, 10);
 	push @record, $writer->stop;
 	$cluster->wait_converged;
-	is($cluster->query($leader, 'SELECT pgraft_get_term()'), $term, 'still the same term after the disk has come back');
+	is(term($leader), $term, 'still the same term after the disk has come back');
 	$cluster->check_record('a follower stalled', @record);
+	like(log_of($stalled), qr/has been waiting for its disk for \d+ ms.*answers again after \d+ ms/s, 'its log tells of the stall');
+	is(scalar(() = log_of($stalled) =~ /has been waiting for its disk/g), 1, 'once');
 	return;
 }
 
-# elections and polls before them that any server has begun
-sub campaigns
+# 100 ms per flush, everywhere, is a slow cluster and not a broken one.
+sub all_are_slow
 {
-	return join(' ', map { $cluster->query($_, 'SELECT elections, prevotes FROM pg_stat_pgraft') } 1 .. 3);
+	my $leader = $cluster->wait_leader;
+	my $term = term($leader);
+	my $before = campaigns();
+	my @writers = map { $cluster->start_writer("slow$_", $_) } 1 .. 3;
+
+	$cluster->wait_writes($_, 5) for @writers;
+	$cluster->disk($_, delay_ms => 100) for 1 .. 3;
+	my $acknowledged = $writers[0]->acknowledged;
+	my $syncs = $cluster->disk_count($leader, 'syncs');
+	my $started = time();
+	my $until = $started + 5;
+	$cluster->wait_writes($_, 1) for (@writers) x 3;
+	$cluster->wait_writes($writers[0], 1) while time() < $until;
+	my $written = $writers[0]->acknowledged - $acknowledged;
+	$syncs = $cluster->disk_count($leader, 'syncs') - $syncs;
+	note("$written writes of one client, $syncs flushes of the leader in 5 s");
+	cmp_ok($syncs, '<=', 10 * (time() - $started) + 1, 'the disks are as slow as they should be');
+	cmp_ok($written, '>=', 10, 'writes go on');
+	is(term($leader), $term, 'in the same term');
+	is(campaigns(), $before, 'nobody has asked for votes');
+	$cluster->disk($_, delay_ms => 0) for 1 .. 3;
+	push @record, $_->stop for @writers;
+	$cluster->wait_converged;
+	return;
 }
+
+# What hangs in the kernel may hang there; a shutdown does not wait for it.
+sub stalled_server_stops
+{
+	my $leader = $cluster->wait_leader;
+	my ($stalled) = grep { $_ != $leader } 1 .. 3;
+	my $node = $cluster->node($stalled);
+	my $writer = $cluster->start_writer('stopped', $leader);
+
+	$cluster->wait_writes($writer, 10);
+	stall($stalled);
+	$cluster->wait_writes($writer, 10);
+	my $started = time();
+	$node->stop('fast');
+	my $seconds = time() - $started;
+	note(sprintf 'stopped after %.0f ms', $seconds * 1000);
+	cmp_ok($seconds, '<', 8, 'a server whose flush hangs can be stopped');
+	like(log_of($stalled), qr/leaves a write of its log unfinished/, 'it says what it left');
+	like(log_of($stalled), qr/database system is shut down\n\z/, 'the server ended in order');
+	ok(!-e $node->data_dir . '/postmaster.pid', 'and took its lock file along');
+
+	release($stalled);
+	$cluster->start($stalled);
+	$cluster->wait_writes($writer, 10);
+	push @record, $writer->stop;
+	$cluster->wait_converged;
+	return;
+}
+
+# ----------------------------------------------------------------
+
+sub stall
+{
+	my ($id) = @_;
+
+	$cluster->disk($id, stall => 1);
+	$cluster->wait_until('a flush stalls', sub { $cluster->disk_count($id, 'waiting') > 0 });
+	return;
+}
+
+sub release { my ($id) = @_; $cluster->disk($id, stall => 0); return; }
+sub term { my ($id) = @_; return $cluster->query($id, 'SELECT pgraft_get_term()'); }
+sub log_of { my ($id) = @_; return slurp_file($cluster->node($id)->logfile); }
+
+# elections and the polls before them that each server has begun
+sub campaigns { return join(' ', map { $cluster->status($_, 'elections, prevotes') } 1 .. 3); }

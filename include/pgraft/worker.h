@@ -69,6 +69,7 @@ typedef struct PgraftNode
 	bool		disk_full;		/* as last said in the server log */
 	bool		disk_stalled;	/* the same */
 	raft_time	disk_stalled_since;
+	bool		handing_over;	/* because of it: said in the server log */
 	raft_time	hand_over_at;	/* disk full: not tried again before */
 
 	/* engine */

@@ -21,6 +21,7 @@
 
 static void say_full(PgraftNode *node, bool full);
 static void say_stalled(PgraftNode *node, raft_time waiting);
+static void say_handing_over(PgraftNode *node);
 static void hand_over(PgraftNode *node);
 static bool others_can_lead(const PgraftNode *node);
 
@@ -34,6 +35,7 @@ pgraft_node_watch_disk(PgraftNode *node)
 	full = pgraft_flush_no_space(node->flush);
 	say_full(node, full);
 	say_stalled(node, full ? 0 : pgraft_flush_waiting_ms(node->flush));
+	say_handing_over(node);
 	if (full)
 		hand_over(node);
 }
@@ -78,6 +80,26 @@ say_stalled(PgraftNode *node, raft_time waiting)
 				(errmsg("the disk of pgraft member %u answers again after %lu ms",
 						node->identity.node_id, node->now - node->disk_stalled_since)));
 	}
+}
+
+/* The engine gives leadership away by itself when a write takes too long. */
+static void
+say_handing_over(PgraftNode *node)
+{
+	struct raft_status status;
+
+	raft_status(node->raft, &status);
+	if (!node->disk_full && status.state == RAFT_LEADER && status.transfer_target != 0 &&
+		pgraft_flush_waiting_ms(node->flush) >= (unsigned long) pgraft_election_timeout / 2)
+	{
+		if (!node->handing_over)
+			ereport(LOG,
+					(errmsg("pgraft member %u hands leadership over to member %u because its disk does not answer",
+							status.id, status.transfer_target)));
+		node->handing_over = true;
+	}
+	else if (status.state != RAFT_LEADER)
+		node->handing_over = false;
 }
 
 PgraftResult
