@@ -7,6 +7,7 @@
 #	PG_CONFIG=...	which PostgreSQL (15 to 18) to build for
 #	SEEDS=N FIRST=S	simulator seeds of "make sim" and "make test"
 #	FRESH=N	seeds that no run before has seen, in "make test"
+#	FUZZ_SECONDS=N FUZZ=...	how long, and which targets, in "make fuzz"
 #	COPT=-Werror	warnings are errors (lint and CI do this)
 
 PG_CONFIG ?= pg_config
@@ -16,6 +17,7 @@ SEEDS ?= 200
 FIRST ?= 1
 FRESH ?= 20
 BUILD ?= build
+FUZZ_SECONDS ?= 60
 
 MODULE_big = pgraft
 EXTENSION = pgraft
@@ -46,6 +48,11 @@ UNIT_TESTS = $(patsubst test/unit/%.c,$(BUILD)/unit/%,$(wildcard test/unit/test_
 UNIT_HELPERS = $(patsubst test/unit/%.c,$(BUILD)/unit/%.o,\
 	$(filter-out test/unit/test_%.c,$(wildcard test/unit/*.c)))
 UNIT_LIB = $(BUILD)/unit/libhelpers.a
+# entry points for libFuzzer, each also linked with a main() that replays inputs
+FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
+FUZZ_OBJS = $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%.o,$(wildcard test/fuzz/*.c))
+FUZZ_SHARED = $(filter-out $(BUILD)/fuzz/fuzz_% $(BUILD)/fuzz/replay.o,$(FUZZ_OBJS))
+FUZZ_REPLAYS = $(patsubst test/fuzz/%.c,$(BUILD)/unit/%,$(FUZZ_SOURCES))
 SIM_OBJS = $(patsubst test/sim/%.c,$(BUILD)/sim/%.o,$(wildcard test/sim/*.c))
 SIM = $(if $(SIM_OBJS),$(BUILD)/sim/pgraft_sim)
 # a client that tests, demo and benchmarks share
@@ -84,6 +91,8 @@ help:
 #: make sim SEEDS=N     N simulator seeds, beginning with FIRST
 #: make sim-mutants     deliberate bugs, each of which the simulator must catch
 #: make tap             TAP cluster tests alone; TAP="t/001*.pl" for some
+#: make fuzz            libFuzzer on each target of test/fuzz; FUZZ_SECONDS=60
+#: make fuzz-replay     the inputs of test/fuzz/corpus alone, without libFuzzer
 #: make lint            compilers with -Werror, cppcheck, style rules
 #: make test-sanitize   unit tests and simulator under ASan and UBSan
 #: make coverage        line coverage of unit tests and simulator
@@ -218,16 +227,30 @@ $(BUILD)/preload/%.so: test/preload/%.c
 	@$(MAKEDIR)
 	$(CC) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
 
-.SECONDARY: $(UNIT_TESTS:=.o)
+$(BUILD)/fuzz/%.o: test/fuzz/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) -Itest/fuzz -Itest/unit $(FRONT_CPPFLAGS) -c -o $@ $<
 
-.PHONY: build-tests unit sim installcheck tap test-run demo-run bench bench-programs
-build-tests: all $(UNIT_TESTS) $(SIM) $(WRITER) $(PRELOADS)
+FUZZ_LINK = $(FUZZ_SHARED) $(UNIT_LIB) $(FRONT_LIB) $(RAFT_LIB)
+$(BUILD)/unit/fuzz_%: $(BUILD)/fuzz/fuzz_%.o $(BUILD)/fuzz/replay.o $(FUZZ_LINK)
+	$(CC) $(CFLAGS) -o $@ $< $(BUILD)/fuzz/replay.o $(FUZZ_LINK) $(LDFLAGS) $(FRONT_LIBS)
+
+$(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/fuzz_%.o $(FUZZ_LINK)
+	$(CC) $(CFLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_LINK) $(FRONT_LIBS)
+
+.SECONDARY: $(UNIT_TESTS:=.o) $(FUZZ_OBJS)
+
+.PHONY: build-tests unit fuzz-replay sim installcheck tap test-run demo-run bench bench-programs
+build-tests: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM) $(WRITER) $(PRELOADS)
 
 RUN_TESTS = PG_CONFIG="$(PG_CONFIG)" BUILD="$(BUILD)" REGRESS="$(REGRESS)" TAP="$(TAP)" \
 	scripts/run-tests --seeds $(SEEDS) --first $(FIRST)
 
-unit: $(UNIT_TESTS)
+unit: $(UNIT_TESTS) $(FUZZ_REPLAYS)
 	@$(RUN_TESTS) unit
+
+fuzz-replay: $(FUZZ_REPLAYS)
+	@$(RUN_TESTS) fuzz-replay
 
 sim: $(SIM)
 	@$(RUN_TESTS) sim
@@ -267,19 +290,30 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fram
 test-sanitize:
 	@$(MAKE) --no-print-directory BUILD=build/sanitize EXTRA_CFLAGS="$(SANITIZE)" sanitize-run
 .PHONY: sanitize-run
-sanitize-run: $(UNIT_TESTS) $(SIM)
+sanitize-run: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM)
 	@ASAN_OPTIONS=abort_on_error=0 $(RUN_TESTS) --slow 4 unit sim
+
+# assertions on, and the compiler's own flags: those of PG_CONFIG may be gcc's
+fuzz:
+	@PG_CONFIG="$(PG_CONFIG)" scripts/install-deps fuzz
+	@$(MAKE) --no-print-directory -s BUILD=build/fuzz CC=clang \
+		CFLAGS="-g -O1 -fno-strict-aliasing -fwrapv -fno-omit-frame-pointer $(FUZZ_SANITIZE)" \
+		EXTRA_CFLAGS="$(FUZZ_SANITIZE) -DUSE_ASSERT_CHECKING=1" fuzz-run
+FUZZ_SANITIZE = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+.PHONY: fuzz fuzz-run
+fuzz-run: $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%,$(FUZZ_SOURCES))
+	@scripts/fuzz $(BUILD)/fuzz $(FUZZ_SECONDS) $(FUZZ)
 
 coverage:
 	@$(MAKE) --no-print-directory BUILD=build/coverage EXTRA_CFLAGS="--coverage -O0" coverage-run
 .PHONY: coverage-run
-coverage-run: $(UNIT_TESTS) $(SIM)
+coverage-run: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM)
 	@find $(BUILD) -name '*.gcda' -delete
 	@$(RUN_TESTS) unit sim
 	@scripts/coverage-report $(BUILD)
 
 -include $(OBJS:.o=.d) $(RAFT_OBJS:.o=.d) $(FRONT_OBJS:.o=.d) $(UNIT_HELPERS:.o=.d) \
-	$(UNIT_TESTS:=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d)
+	$(UNIT_TESTS:=.d) $(FUZZ_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d)
 
 else
 

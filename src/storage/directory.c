@@ -375,3 +375,19 @@ pgraft_check_inner_end(const PgraftWalk *walk, PgraftWalkResult result,
 						next->slot, next->header.state.next_batch - 1);
 	return PGRAFT_ERR_CORRUPT;
 }
+
+/* Does the oldest segment reach back as far as the log says it does? */
+PgraftErrorCode
+pgraft_check_connected(const PgraftSegment *oldest, const PgraftLogState *final,
+					   PgraftError *error)
+{
+	if (oldest->base_index <= final->start_index ||
+		oldest->first_batch <= final->restart_batch)
+		return PGRAFT_OK;
+	pgraft_error(error, PGRAFT_ERR_CORRUPT, "log segment %lu is missing",
+				 oldest->sequence - 1);
+	pgraft_error_detail(error, "Entries %lu to %lu must be there, and the oldest segment found, file \"log-%08x\", begins after entry %lu.",
+						final->start_index + 1, oldest->base_index,
+						oldest->slot, oldest->base_index);
+	return PGRAFT_ERR_CORRUPT;
+}

@@ -147,6 +147,10 @@
 
 #define FLAG_HARD_STATE 1U
 
+/* Numbers that count up by one never come near these. */
+#define MAX_COUNTER (~(raft_u64) 0 >> 1)	/* of batches, of segments */
+#define MAX_INDEX (~(raft_index) 0 - 1)
+
 static const unsigned char segment_magic[8] = {'P', 'G', 'R', 'A', 'F', 'T', 'L', 'G'};
 
 static bool is_zero(const unsigned char *p, size_t length);
@@ -296,10 +300,12 @@ pgraft_segment_decode(const unsigned char *buffer, PgraftSegmentHeader *header,
 	state->snapshot_index = pgraft_get64(buffer + 112);
 	state->snapshot_term = pgraft_get64(buffer + 120);
 	state->restart_batch = pgraft_get64(buffer + 128);
-	if (header->sequence == 0 || state->next_batch == 0 ||
-		state->last_index < state->start_index ||
+	if (header->sequence == 0 || header->sequence > MAX_COUNTER ||
+		state->next_batch == 0 || state->next_batch > MAX_COUNTER ||
+		state->restart_batch >= state->next_batch ||
+		state->last_index > MAX_INDEX || state->last_index < state->start_index ||
 		state->snapshot_index < state->start_index ||
-		header->bytes < PGRAFT_SEGMENT_HEADER_BYTES + PGRAFT_BATCH_HEADER_BYTES)
+		header->bytes == 0 || header->bytes % PGRAFT_SEGMENT_UNIT != 0)
 	{
 		*reason = "segment header contradicts itself";
 		return PGRAFT_HEADER_DAMAGED;
@@ -519,7 +525,7 @@ pgraft_scan_state_apply(PgraftLogState *state, const PgraftRecord *record,
 			state->hard_state = record->hard_state;
 			return true;
 		case PGRAFT_RECORD_ENTRY:
-			if (record->entry.index > state->last_index + 1 ||
+			if (record->entry.index > Min(state->last_index + 1, MAX_INDEX) ||
 				record->entry.index <= state->start_index)
 			{
 				*reason = "entry does not continue the log";
@@ -548,7 +554,8 @@ pgraft_scan_state_apply(PgraftLogState *state, const PgraftRecord *record,
 			state->start_term = record->term;
 			return true;
 		case PGRAFT_RECORD_SNAPSHOT:
-			if (record->index < state->snapshot_index ||
+			if (record->index == 0 || record->index > MAX_INDEX ||
+				record->index < state->snapshot_index ||
 				(!record->restart && record->index > state->last_index))
 			{
 				*reason = "snapshot is outside of the log or older than the last one";

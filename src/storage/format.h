@@ -21,6 +21,7 @@
 
 #define PGRAFT_SECTOR_BYTES 512 /* what a disk writes whole or not at all */
 #define PGRAFT_SEGMENT_HEADER_BYTES 512
+#define PGRAFT_SEGMENT_UNIT 4096	/* segment sizes are multiples of it */
 #define PGRAFT_BATCH_HEADER_BYTES 64
 #define PGRAFT_RECORD_HEADER_BYTES 8
 #define PGRAFT_BATCH_MAGIC 0x31424750U	/* "PGB1" */

@@ -20,7 +20,6 @@
 #define PGRAFT_PATH_BYTES 1024
 #define PGRAFT_NAME_BYTES 64
 #define PGRAFT_INDEX_GRAIN 65536	/* log bytes per point of the sparse index */
-#define PGRAFT_SEGMENT_UNIT 4096	/* segment sizes are multiples of it */
 #define PGRAFT_MAX_SEGMENT_BYTES ((size_t) 1 << 31)
 
 /* ----------------------------------------------------------------
@@ -115,6 +114,9 @@ extern PgraftErrorCode pgraft_check_inner_end(const PgraftWalk *walk,
 											  PgraftWalkResult result,
 											  const PgraftSegment *segment,
 											  const PgraftSegment *next,
+											  PgraftError *error);
+extern PgraftErrorCode pgraft_check_connected(const PgraftSegment *oldest,
+											  const PgraftLogState *final,
 											  PgraftError *error);
 
 /* ----------------------------------------------------------------

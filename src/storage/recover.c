@@ -50,7 +50,6 @@ typedef struct Recover
 } Recover;
 
 static PgraftErrorCode find_end(Recover *r, PgraftError *error);
-static PgraftErrorCode check_connected(Recover *r, PgraftError *error);
 static PgraftErrorCode open_snapshot(Recover *r, PgraftError *error);
 static PgraftErrorCode refused(PgraftError *error);
 static PgraftErrorCode deliver_state(Recover *r, PgraftError *error);
@@ -104,23 +103,6 @@ find_end(Recover *r, PgraftError *error)
 		;
 	r->unproven = walk.offset;
 	return PGRAFT_OK;
-}
-
-/* Does the oldest segment reach back far enough? */
-static PgraftErrorCode
-check_connected(Recover *r, PgraftError *error)
-{
-	const PgraftSegment *first = &r->segments.live[0];
-
-	if (first->base_index <= r->final.start_index ||
-		first->first_batch <= r->final.restart_batch)
-		return PGRAFT_OK;
-	pgraft_error(error, PGRAFT_ERR_CORRUPT, "log segment %lu is missing",
-				 first->sequence - 1);
-	pgraft_error_detail(error, "Entries %lu to %lu must be there, and the oldest segment found, file \"log-%08x\", begins after entry %lu.",
-						r->final.start_index + 1, first->base_index,
-						first->slot, first->base_index);
-	return PGRAFT_ERR_CORRUPT;
 }
 
 /* ----------------------------------------------------------------
@@ -238,6 +220,15 @@ deliver_batch(Recover *r, const PgraftSegment *segment, size_t offset,
 		}
 		else if (record.kind == PGRAFT_RECORD_ENTRY)
 		{
+			/* before the next segment's header has had a chance to object */
+			if (record.entry.index > r->delivered + 1)
+			{
+				char		name[PGRAFT_NAME_BYTES];
+
+				pgraft_segment_name(name, segment->slot);
+				return pgraft_corrupt(error, name, offset,
+									  "entry does not continue the log");
+			}
 			code = deliver_entry(r, &record.entry, error);
 			if (code != PGRAFT_OK)
 				return code;
@@ -316,6 +307,7 @@ replay_log(Recover *r, PgraftError *error)
 	storage->stats.recovery_bytes += r->segments.live[i].bytes;
 	if (code == PGRAFT_OK)
 		code = replay_segment(r, i, r->last_data, error);
+	Assert(code != PGRAFT_OK || r->delivered == r->final.last_index);
 	return code;
 }
 
@@ -451,7 +443,7 @@ recover(Recover *r, PgraftError *error)
 	if (code == PGRAFT_OK)
 		code = find_end(r, error);
 	if (code == PGRAFT_OK)
-		code = check_connected(r, error);
+		code = pgraft_check_connected(&r->segments.live[0], &r->final, error);
 	if (code == PGRAFT_OK)
 		code = open_snapshot(r, error);
 	if (code == PGRAFT_OK)

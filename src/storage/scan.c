@@ -146,7 +146,6 @@ scan_log(Scan *scan, const PgraftSegmentList *segments, PgraftError *error)
 	unsigned char *data = NULL;
 	size_t		allocated = 0;
 	PgraftErrorCode code = PGRAFT_OK;
-	const PgraftSegment *first = &segments->live[0];
 	size_t		i;
 
 	for (i = 0; code == PGRAFT_OK && i < segments->n_live; i++)
@@ -162,10 +161,8 @@ scan_log(Scan *scan, const PgraftSegmentList *segments, PgraftError *error)
 		scan->summary->recovery_bytes += segment->bytes;
 	}
 	free(data);
-	if (code == PGRAFT_OK && first->base_index > scan->state.start_index &&
-		first->first_batch > scan->state.restart_batch)
-		code = pgraft_error(error, PGRAFT_ERR_CORRUPT,
-							"log segment %lu is missing", first->sequence - 1);
+	if (code == PGRAFT_OK)
+		code = pgraft_check_connected(&segments->live[0], &scan->state, error);
 	return code;
 }
 

@@ -26,12 +26,39 @@
 
 #include "internal.h"
 
+static PgraftErrorCode find_free_slot(PgraftStorage *storage, PgraftError *error);
 static PgraftErrorCode create_file(PgraftStorage *storage, size_t bytes,
 								   uint32 *slot, PgraftError *error);
 static PgraftErrorCode choose_file(PgraftStorage *storage, size_t room,
 								   PgraftError *error);
 static void write_last_mark(PgraftStorage *storage);
 static bool can_retire(const PgraftStorage *storage);
+
+/*
+ * Moves next_slot to a number that no file has: after the greatest one they
+ * begin anew.
+ */
+static PgraftErrorCode
+find_free_slot(PgraftStorage *storage, PgraftError *error)
+{
+	PgraftIo   *io = storage->io;
+	char		name[PGRAFT_NAME_BYTES];
+	char		path[PGRAFT_PATH_BYTES];
+
+	for (;;)
+	{
+		int			fd;
+
+		pgraft_segment_name(name, storage->next_slot);
+		pgraft_path(path, storage->directory, name);
+		fd = io->open(io, path, O_RDONLY);
+		if (fd < 0)
+			break;
+		io->close(io, fd);
+		storage->next_slot++;
+	}
+	return errno == ENOENT ? PGRAFT_OK : pgraft_io_error(error, "open file", path);
+}
 
 /*
  * Makes a blank file of the given size under the next free name.  Without
@@ -47,6 +74,9 @@ create_file(PgraftStorage *storage, size_t bytes, uint32 *slot, PgraftError *err
 	PgraftErrorCode code;
 	int			fd;
 
+	code = find_free_slot(storage, error);
+	if (code != PGRAFT_OK)
+		return code;
 	pgraft_path(temporary, storage->directory, "segment.tmp");
 	pgraft_segment_name(name, storage->next_slot);
 	pgraft_path(path, storage->directory, name);

@@ -61,7 +61,7 @@ pgraft_walk_next(PgraftWalk *walk, PgraftBatchHeader *batch,
 		walk->reason = "batch does not continue the checksum chain";
 	else if (!batch->mark &&
 			 (batch->length % 8 != 0 ||
-			  batch->length > left - PGRAFT_BATCH_HEADER_BYTES))
+			  (size_t) batch->length + 2 * PGRAFT_BATCH_HEADER_BYTES > left))
 		walk->reason = "batch length is impossible";
 	else if (!batch->mark &&
 			 batch->payload_crc != pgraft_crc32c(p + PGRAFT_BATCH_HEADER_BYTES,

@@ -8,12 +8,7 @@
  * bytes, but for configurations inside of snapshot messages, whose form is the
  * engine's business.
  *
- * With libFuzzer:
- *		clang -fsanitize=fuzzer,address,undefined ... fuzz_wire.c
- * With AFL++: afl-clang-fast -DFUZZ_MAIN ... and @@.
- * Compiled with -DFUZZ_MAIN it replays the files and directories named on the
- * command line, and with "--corpus DIRECTORY" it writes a small corpus: one
- * valid input of each kind and type.
+ * Seeds are one valid input of each kind and type.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -21,14 +16,11 @@
  */
 #include "pgraft/platform.h"
 
-#include <dirent.h>
-#include <sys/stat.h>
-
 #include "pgraft/bytes.h"
 #include "pgraft/wire.h"
 
-#undef printf
-#undef fprintf
+#include "input.h"
+
 #undef snprintf
 
 #define MAX_INPUT_BYTES (1024 * 1024)
@@ -43,20 +35,9 @@ typedef enum Kind
 	N_KINDS
 } Kind;
 
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static void check_payload(Kind kind, const PgraftFrameHeader *header,
 						  const unsigned char *payload);
 static void check_message(const PgraftFrameHeader *header, const unsigned char *payload);
-
-static void
-demand(bool condition, const char *what)
-{
-	if (condition)
-		return;
-	fprintf(stderr, "%s\n", what);
-	abort();
-}
 
 static void
 demand_same(const unsigned char *encoded, size_t encoded_length,
@@ -175,74 +156,20 @@ check_message(const PgraftFrameHeader *header, const unsigned char *payload)
 	pgraft_wire_free_scratch(&scratch);
 }
 
-#ifdef FUZZ_MAIN
-
 /* ----------------------------------------------------------------
- * Replay and corpus
+ * Seeds
  * ----------------------------------------------------------------
  */
-static int	n_replayed;
-
-static void
-replay_file(const char *path)
-{
-	unsigned char *data = malloc(MAX_INPUT_BYTES);
-	FILE	   *stream = fopen(path, "rb");
-
-	if (stream == NULL || data == NULL)
-	{
-		fprintf(stderr, "could not read \"%s\"\n", path);
-		exit(1);
-	}
-	(void) LLVMFuzzerTestOneInput(data, fread(data, 1, MAX_INPUT_BYTES, stream));
-	fclose(stream);
-	free(data);
-	n_replayed++;
-}
-
-static void
-replay(const char *path)
-{
-	struct stat status;
-	struct dirent *entry;
-	DIR		   *directory;
-
-	if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))
-	{
-		replay_file(path);
-		return;
-	}
-	directory = opendir(path);
-	while (directory != NULL && (entry = readdir(directory)) != NULL)
-	{
-		char		file[2048];
-
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(file, sizeof(file), "%s/%s", path, entry->d_name);
-		replay_file(file);
-	}
-	if (directory != NULL)
-		closedir(directory);
-}
-
 static void
 write_input(const char *directory, const char *name, Kind kind,
 			const unsigned char *data, size_t length)
 {
-	char		path[2048];
-	FILE	   *stream;
+	unsigned char *input = fuzz_allocate(length + 1);
 
-	snprintf(path, sizeof(path), "%s/%s", directory, name);
-	stream = fopen(path, "wb");
-	if (stream == NULL)
-	{
-		fprintf(stderr, "could not write \"%s\"\n", path);
-		exit(1);
-	}
-	(void) fputc((int) kind, stream);
-	(void) fwrite(data, 1, length, stream);
-	fclose(stream);
+	input[0] = (unsigned char) kind;
+	memcpy(input + 1, data, length);
+	seed_write(directory, name, input, length + 1);
+	free(input);
 }
 
 /* The payload by itself, and in a frame. */
@@ -250,12 +177,10 @@ static void
 write_both(const char *directory, const char *name, Kind kind, PgraftFrameType type,
 		   const unsigned char *payload, size_t length)
 {
-	unsigned char *frame = malloc(PGRAFT_FRAME_HEADER_BYTES + length);
+	unsigned char *frame = fuzz_allocate(PGRAFT_FRAME_HEADER_BYTES + length);
 	PgraftFrameHeader header;
 	char		frame_name[100];
 
-	if (frame == NULL)
-		exit(1);
 	memset(&header, 0, sizeof(header));
 	header.length = length;
 	header.type = type;
@@ -323,8 +248,8 @@ write_message(const char *directory, int type)
 			   pgraft_wire_message_bytes(&message));
 }
 
-static void
-write_corpus(const char *directory)
+void
+fuzz_write_seeds(const char *directory)
 {
 	static const unsigned char text[] = "data";
 	unsigned char payload[PGRAFT_HELLO_MAX_BYTES];
@@ -333,7 +258,6 @@ write_corpus(const char *directory)
 	PgraftWireReply reply;
 	int			type;
 
-	(void) mkdir(directory, 0777);
 	memset(&hello, 0, sizeof(hello));
 	strlcpy(hello.cluster_id, "main", sizeof(hello.cluster_id));
 	strlcpy(hello.name, "node1", sizeof(hello.name));
@@ -365,21 +289,3 @@ write_corpus(const char *directory)
 	for (type = RAFT_MSG_PREVOTE; type <= RAFT_MSG_MAX; type++)
 		write_message(directory, type);
 }
-
-int
-main(int argc, char **argv)
-{
-	int			i;
-
-	if (argc == 3 && strcmp(argv[1], "--corpus") == 0)
-	{
-		write_corpus(argv[2]);
-		return 0;
-	}
-	for (i = 1; i < argc; i++)
-		replay(argv[i]);
-	printf("%d inputs replayed\n", n_replayed);
-	return n_replayed > 0 ? 0 : 1;
-}
-
-#endif							/* FUZZ_MAIN */

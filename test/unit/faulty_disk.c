@@ -498,8 +498,11 @@ faulty_disk_put(FaultyDisk *disk, const char *path, const unsigned char *data,
 	Node	   *node = entry != NULL ? entry->node : faulty_new_node(disk, false);
 
 	faulty_resize_node(node, length);
-	memcpy(node->cached, data, length);
-	memcpy(node->durable, data, length);
+	if (length > 0)
+	{
+		memcpy(node->cached, data, length);
+		memcpy(node->durable, data, length);
+	}
 	node->durable_size = length;
 	faulty_set_entry(&disk->current, path, node);
 	faulty_set_entry(&disk->durable, path, node);
