@@ -43,7 +43,7 @@ static int	allocations_until_failure = -1; /* -1 = never */
 static int	n_allocated;
 
 /* how the next read_entries() misbehaves */
-enum
+static enum
 {
 	DISK_WORKS, DISK_FAILS, DISK_EMPTY, DISK_TOO_MANY, DISK_WRONG_INDEX, DISK_WRONG_TERM
 }			disk_mode = DISK_WORKS;
