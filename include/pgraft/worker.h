@@ -71,6 +71,8 @@ typedef struct PgraftNode
 	raft_time	disk_stalled_since;
 	bool		handing_over;	/* because of it: said in the server log */
 	raft_time	hand_over_at;	/* disk full: not tried again before */
+	raft_time	disk_probed;	/* disk full: since when we ask whether others
+								 * can write; 0 = not yet */
 
 	/* engine */
 	struct raft *raft;			/* NULL = blank */

@@ -58,7 +58,10 @@ say_full(PgraftNode *node, bool full)
 						node->identity.node_id)));
 	node->disk_full = full;
 	if (!full)
+	{
 		node->hand_over_at = 0;
+		node->disk_probed = 0;
+	}
 }
 
 static void
@@ -102,6 +105,11 @@ say_handing_over(PgraftNode *node)
 		node->handing_over = false;
 }
 
+/*
+ * A full leader that does not know yet whether the others can write lets
+ * commands wait for it; when there is nothing by which they could show it, one
+ * batch goes through.
+ */
 PgraftResult
 pgraft_node_disk_accepts(PgraftNode *node)
 {
@@ -109,14 +117,27 @@ pgraft_node_disk_accepts(PgraftNode *node)
 
 	if (!pgraft_flush_no_space(node->flush))
 		return pgraft_flush_full(node->flush) ? PGRAFT_RESULT_BUSY : PGRAFT_RESULT_OK;
+	raft_status(node->raft, &status);
+	if (status.state != RAFT_LEADER || !others_can_lead(node))
+		return PGRAFT_RESULT_NO_SPACE;
 	hand_over(node);
 	raft_status(node->raft, &status);
-	return status.transfer_target != 0 ? PGRAFT_RESULT_BUSY : PGRAFT_RESULT_NO_SPACE;
+	if (status.transfer_target != 0)
+		return PGRAFT_RESULT_BUSY;
+	if (status.last_index == status.durable_index)
+	{
+		node->disk_probed = node->now;
+		return PGRAFT_RESULT_OK;
+	}
+	if (node->disk_probed == 0)
+		node->disk_probed = node->now;
+	return node->now - node->disk_probed < (raft_time) pgraft_election_timeout ?
+		PGRAFT_RESULT_BUSY : PGRAFT_RESULT_NO_SPACE;
 }
 
 /*
- * A leader that cannot write lets somebody lead who can: the transfer completes
- * only with a member that has written everything there is.
+ * A leader that cannot write lets somebody lead who can.  That a majority can
+ * is shown by what it has committed without us.
  */
 static void
 hand_over(PgraftNode *node)
@@ -124,8 +145,10 @@ hand_over(PgraftNode *node)
 	bool		first = node->hand_over_at == 0;
 	struct raft_status status;
 
-	if (node->now < node->hand_over_at || !pgraft_is_leader_here(node) ||
-		!others_can_lead(node) || raft_transfer(node->raft, 0) != RAFT_OK)
+	raft_status(node->raft, &status);
+	if (node->now < node->hand_over_at || status.state != RAFT_LEADER ||
+		status.commit_index <= status.durable_index ||
+		raft_transfer(node->raft, 0) != RAFT_OK)
 		return;
 	node->hand_over_at = node->now + 2 * (raft_time) pgraft_election_timeout;
 	if (!first)
