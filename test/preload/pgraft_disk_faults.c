@@ -193,7 +193,8 @@ note_failed_file(int fd, int add)
 	for (i = 0; i < n_failed_files; i++)
 		if (failed_files[i] == st.st_ino)
 			return 1;
-	if (add && n_failed_files < FAILED_FILES)
+	/* an open copy keeps the number from being given to another file */
+	if (add && n_failed_files < FAILED_FILES && fcntl(fd, F_DUPFD_CLOEXEC, 0) >= 0)
 		failed_files[n_failed_files++] = st.st_ino;
 	return 0;
 }
