@@ -48,6 +48,10 @@ UNIT_TESTS = $(patsubst test/unit/%.c,$(BUILD)/unit/%,$(wildcard test/unit/test_
 UNIT_HELPERS = $(patsubst test/unit/%.c,$(BUILD)/unit/%.o,\
 	$(filter-out test/unit/test_%.c,$(wildcard test/unit/*.c)))
 UNIT_LIB = $(BUILD)/unit/libhelpers.a
+# the checker of client histories, for the simulator and a program of its own
+HISTORY_OBJS = $(patsubst test/history/%.c,$(BUILD)/history/%.o,\
+	$(filter-out %/check_history.c %/client.c,$(wildcard test/history/*.c)))
+HISTORY_CHECK = $(BUILD)/history/check_history
 # entry points for libFuzzer, each also linked with a main() that replays inputs
 FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
 FUZZ_OBJS = $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%.o,$(wildcard test/fuzz/*.c))
@@ -206,9 +210,16 @@ uninstall-programs:
 
 $(BUILD)/unit/%.o: test/unit/%.c
 	@$(MAKEDIR)
-	$(CC) $(CFLAGS) -Itest/unit $(FRONT_CPPFLAGS) -c -o $@ $<
+	$(CC) $(CFLAGS) -Itest/unit -Itest/history $(FRONT_CPPFLAGS) -c -o $@ $<
 
-$(UNIT_LIB): $(UNIT_HELPERS)
+$(BUILD)/history/%.o: test/history/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) -fPIC $(FRONT_CPPFLAGS) -c -o $@ $<
+
+$(HISTORY_CHECK): $(BUILD)/history/check_history.o $(HISTORY_OBJS)
+	$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS)
+
+$(UNIT_LIB): $(UNIT_HELPERS) $(HISTORY_OBJS)
 	@$(MAKEDIR)
 	@rm -f $@
 	$(AR) rcs $@ $^
@@ -241,7 +252,7 @@ $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/fuzz_%.o $(FUZZ_LINK)
 .SECONDARY: $(UNIT_TESTS:=.o) $(FUZZ_OBJS)
 
 .PHONY: build-tests unit fuzz-replay sim installcheck tap test-run demo-run bench bench-programs
-build-tests: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM) $(WRITER) $(PRELOADS)
+build-tests: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM) $(WRITER) $(PRELOADS) $(HISTORY_CHECK)
 
 RUN_TESTS = PG_CONFIG="$(PG_CONFIG)" BUILD="$(BUILD)" REGRESS="$(REGRESS)" TAP="$(TAP)" \
 	scripts/run-tests --seeds $(SEEDS) --first $(FIRST)
@@ -262,7 +273,7 @@ sim-mutants:
 installcheck:
 	@$(RUN_TESTS) --installed regress
 
-tap: all $(WRITER) $(PRELOADS)
+tap: all $(WRITER) $(PRELOADS) $(HISTORY_CHECK)
 	@$(RUN_TESTS) tap
 
 test-run:
@@ -313,7 +324,7 @@ coverage-run: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM)
 	@scripts/coverage-report $(BUILD)
 
 -include $(OBJS:.o=.d) $(RAFT_OBJS:.o=.d) $(FRONT_OBJS:.o=.d) $(UNIT_HELPERS:.o=.d) \
-	$(UNIT_TESTS:=.d) $(FUZZ_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d)
+	$(UNIT_TESTS:=.d) $(FUZZ_OBJS:.o=.d) $(HISTORY_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d)
 
 else
 
