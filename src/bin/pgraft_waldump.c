@@ -31,12 +31,15 @@
 #define EXIT_DAMAGED 1
 #define EXIT_TROUBLE 2
 
+#define OPTION_HELP 256			/* no short form that getopt could tell from an error */
+
 typedef struct Options
 {
 	bool		json;
 	bool		payload;
 	bool		quiet;			/* no records */
 	bool		summary;
+	bool		verify;			/* a verdict */
 } Options;
 
 static const char *progname;
@@ -50,6 +53,8 @@ static int	print_json(void *arg, const PgraftLogRecord *record);
 static void print_identity(const PgraftIdentity *identity, const Options *options);
 static void print_summary(const PgraftStorageStats *stats, const Options *options);
 static void print_damage(const PgraftError *error, const Options *options);
+static void print_verdict(const char *directory, const PgraftStorageStats *stats,
+						  const Options *options);
 static int	dump(const char *directory, const Options *options);
 
 static void
@@ -248,6 +253,24 @@ print_damage(const PgraftError *error, const Options *options)
 		fprintf(stderr, "%s: hint: %s\n", progname, error->hint);
 }
 
+/* Of an intact log; one that is damaged has had its error printed. */
+static void
+print_verdict(const char *directory, const PgraftStorageStats *stats,
+			  const Options *options)
+{
+	if (options->json)
+	{
+		printf("{\"kind\":\"verdict\",\"intact\":true,\"torn_bytes\":%lu}\n",
+			   stats->torn_bytes);
+		return;
+	}
+	printf("%s: log is intact", directory);
+	if (stats->torn_tails > 0)
+		printf(", but for a torn write of %lu bytes at its end, which opening it cuts",
+			   stats->torn_bytes);
+	printf("\n");
+}
+
 static int
 dump(const char *directory, const Options *options)
 {
@@ -272,6 +295,8 @@ dump(const char *directory, const Options *options)
 						   &copy, &stats, &error);
 	if (options->summary && code == PGRAFT_OK)
 		print_summary(&stats, options);
+	if (options->verify && code == PGRAFT_OK)
+		print_verdict(directory, &stats, options);
 	if (code != PGRAFT_OK)
 		print_damage(&error, options);
 	if (fflush(stdout) != 0 || ferror(stdout))
@@ -294,17 +319,15 @@ main(int argc, char **argv)
 		{"summary", no_argument, NULL, 's'},
 		{"verify", no_argument, NULL, 'v'},
 		{"version", no_argument, NULL, 'V'},
-		{"help", no_argument, NULL, '?'},
+		{"help", no_argument, NULL, OPTION_HELP},
 		{NULL, 0, NULL, 0}
 	};
 	Options		options;
-	bool		verify = false;
-	int			status;
 	int			c;
 
 	progname = get_progname(argv[0]);
 	memset(&options, 0, sizeof(options));
-	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-?") == 0))
+	if (argc > 1 && strcmp(argv[1], "-?") == 0)
 	{
 		usage();
 		return EXIT_INTACT;
@@ -326,10 +349,13 @@ main(int argc, char **argv)
 				options.summary = true;
 				break;
 			case 'v':
-				verify = options.quiet = true;
+				options.verify = options.quiet = true;
 				break;
 			case 'V':
 				printf("pgraft_waldump (pgraft) %s\n", PGRAFT_VERSION);
+				return EXIT_INTACT;
+			case OPTION_HELP:
+				usage();
 				return EXIT_INTACT;
 			default:
 				try_help();
@@ -343,8 +369,5 @@ main(int argc, char **argv)
 		try_help();
 		return EXIT_TROUBLE;
 	}
-	status = dump(argv[optind], &options);
-	if (verify && status == EXIT_INTACT && !options.json)
-		printf("%s: log is intact\n", argv[optind]);
-	return status;
+	return dump(argv[optind], &options);
 }
