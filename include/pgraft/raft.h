@@ -142,7 +142,8 @@ enum raft_change_type
 	RAFT_CHANGE_ADD = 1,		/* enters as learner; member.role is the target */
 	RAFT_CHANGE_REMOVE,
 	RAFT_CHANGE_UPDATE,			/* new address, port, name ("" keeps), priority (<0 keeps) */
-	RAFT_CHANGE_PROMOTE			/* a learner to member.role */
+	RAFT_CHANGE_PROMOTE,		/* a learner to member.role */
+	RAFT_CHANGE_DEMOTE			/* a voter or witness to a learner that stays one */
 };
 
 struct raft_change
@@ -165,6 +166,31 @@ int raft_config_decode(struct raft_config *config,
 					   const unsigned char *buffer, size_t length);
 const struct raft_member *raft_config_find(const struct raft_config *config,
 										   raft_id id);
+
+/*
+ * What changes make of a configuration; pure (src/raft/confchange.c).  The
+ * engine itself uses these, so tables that other implementations publish can
+ * be run against them.  An added member begins as a learner; add and promote
+ * it in one list for one that votes at once (the engine refuses to promote
+ * whom it has not heard).  `index` becomes the incarnation of added members;
+ * config->index is left alone.  Unless the result is RAFT_OK *config is as
+ * before.
+ *
+ *	apply_simple	the sets of voters may differ by one member (diss. 4.1);
+ *					RAFT_E_INVALID when they would differ by more,
+ *					RAFT_E_CHANGE_PENDING in a joint configuration
+ *	enter_joint		any changes (4.3); RAFT_E_CHANGE_PENDING when joint already
+ *	leave_joint		RAFT_E_INVALID when it is not joint
+ *
+ * All: RAFT_E_INVALID (no change, or a malformed one), RAFT_E_MEMBER_EXISTS,
+ * RAFT_E_UNKNOWN_MEMBER, RAFT_E_TOO_MANY_MEMBERS, RAFT_E_LAST_VOTER (nobody
+ * would be left who can lead).
+ */
+int raft_config_apply_simple(struct raft_config *config, const struct raft_change *changes,
+							 size_t n, raft_index index);
+int raft_config_enter_joint(struct raft_config *config, const struct raft_change *changes,
+							size_t n, raft_index index);
+int raft_config_leave_joint(struct raft_config *config);
 
 /* ----------------------------------------------------------------
  * Log entries, snapshots, hard state
@@ -611,7 +637,12 @@ const char *raft_check_invariants(const struct raft *raft);
  * ----------------------------------------------------------------
  */
 
-/* acked[i] belongs to config->members[i]; result counts both joint halves. */
+/*
+ * The greatest index that a majority of the voters has, and in a joint
+ * configuration a majority of each half.  acked[i] belongs to
+ * config->members[i], 0 = nothing heard; learners' are ignored.  A half without
+ * voters has committed nothing: 0.
+ */
 raft_index raft_quorum_index(const struct raft_config *config,
 							 const raft_index *acked);
 
@@ -627,6 +658,12 @@ enum raft_vote_result
 	RAFT_VOTE_WON,
 	RAFT_VOTE_LOST
 };
+
+/*
+ * The outcome of a vote, votes[i] (enum raft_vote) belonging to
+ * config->members[i]: won when each half has a majority for it, lost as soon
+ * as one half cannot have one any more.  A half without voters has lost.
+ */
 int raft_vote_result(const struct raft_config *config, const int *votes);
 
 #endif							/* PGRAFT_RAFT_H */

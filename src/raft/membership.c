@@ -12,6 +12,9 @@
  * majorities overlap (4.1).  Several at once go through a joint configuration
  * (4.3), which the leader leaves by itself once it is committed.
  *
+ * What a change makes of a configuration is confchange.c, which knows no leader;
+ * when a change may be made, and what follows from it, is here.
+ *
  * Whoever is added enters as a learner, which changes no majority; the leader
  * promotes it when it has caught up.  The membership's incarnation is the index
  * of the entry that adds it.
@@ -28,17 +31,9 @@
 
 #include "internal.h"
 
-static int	apply_change(const struct raft *raft, struct raft_config *config,
-						 const struct raft_change *change, int joint);
-static int	add_member(struct raft_config *config, const struct raft_member *member,
-					   raft_index index);
-static void remove_member(struct raft_config *config, int position, int joint);
-static int	promote_member(const struct raft *raft, struct raft_config *config, int position,
-						   const struct raft_change *change);
-static void update_member(struct raft_member *target, const struct raft_member *source);
+static int	check_promotion(const struct raft *raft, const struct raft_change *change);
 static int	propose_config(struct raft *raft, const struct raft_config *config,
 						   raft_index *index);
-static int	check_result(const struct raft_config *config);
 static void leave_joint(struct raft *raft);
 
 /* ----------------------------------------------------------------
@@ -145,20 +140,10 @@ leave_joint(struct raft *raft)
 {
 	struct raft_config config = raft->config;
 	raft_index	index;
-	int			kept = 0;
-	int			i;
-
-	for (i = 0; i < config.n_members; i++)
-	{
-		config.members[i].old_role = RAFT_ROLE_NONE;
-		if (config.members[i].role != RAFT_ROLE_NONE)
-			config.members[kept++] = config.members[i];
-	}
-	config.n_members = kept;
-	config.joint = 0;
 
 	/* with a full cache it is tried again at the next commit */
-	(void) propose_config(raft, &config, &index);
+	if (raft_config_leave_joint(&config) == RAFT_OK)
+		(void) propose_config(raft, &config, &index);
 }
 
 void
@@ -183,9 +168,7 @@ raft_change_membership(struct raft *raft, const struct raft_change *changes, siz
 					   raft_index *index)
 {
 	struct raft_config config = raft->config;
-	int			joint = n > 1;
-	int			error;
-	int			i;
+	int			error = RAFT_OK;
 	size_t		c;
 
 	if (raft->state != RAFT_LEADER)
@@ -196,139 +179,26 @@ raft_change_membership(struct raft *raft, const struct raft_change *changes, siz
 		return RAFT_E_NOT_READY;
 	if (raft->config.joint || raft->config.index > raft->commit)
 		return RAFT_E_CHANGE_PENDING;
-	if (n == 0 || n > RAFT_MAX_MEMBERS)
-		return RAFT_E_INVALID;
-	for (i = 0; joint && i < config.n_members; i++)
-		config.members[i].old_role = config.members[i].role;
-	config.joint = joint;
-	for (c = 0; c < n; c++)
-	{
-		error = apply_change(raft, &config, &changes[c], joint);
-		if (error != RAFT_OK)
-			return error;
-	}
-	error = check_result(&config);
+	if (n == 1)
+		error = raft_config_apply_simple(&config, changes, n, raft->log.last + 1);
+	else
+		error = raft_config_enter_joint(&config, changes, n, raft->log.last + 1);
+	for (c = 0; error == RAFT_OK && c < n; c++)
+		error = check_promotion(raft, &changes[c]);
 	if (error != RAFT_OK)
 		return error;
 	return propose_config(raft, &config, index);
 }
 
-static int
-apply_change(const struct raft *raft, struct raft_config *config,
-			 const struct raft_change *change, int joint)
-{
-	int			position = raft_config_position(config, change->member.id);
-
-	if (change->member.id == 0 || change->member.id > INT_MAX)
-		return RAFT_E_INVALID;
-	if (change->type == RAFT_CHANGE_ADD)
-	{
-		if (position >= 0)
-			return RAFT_E_MEMBER_EXISTS;
-		return add_member(config, &change->member, raft->log.last + 1);
-	}
-	if (position < 0 || config->members[position].role == RAFT_ROLE_NONE)
-		return RAFT_E_UNKNOWN_MEMBER;
-	switch (change->type)
-	{
-		case RAFT_CHANGE_REMOVE:
-			remove_member(config, position, joint);
-			return RAFT_OK;
-		case RAFT_CHANGE_UPDATE:
-			update_member(&config->members[position], &change->member);
-			return RAFT_OK;
-		case RAFT_CHANGE_PROMOTE:
-			return promote_member(raft, config, position, change);
-		default:
-			return RAFT_E_INVALID;
-	}
-}
-
-static int
-add_member(struct raft_config *config, const struct raft_member *member, raft_index index)
-{
-	int			position = 0;
-
-	if (member->role < RAFT_VOTER || member->role > RAFT_WITNESS)
-		return RAFT_E_INVALID;
-	if (config->n_members == RAFT_MAX_MEMBERS)
-		return RAFT_E_TOO_MANY_MEMBERS;
-	while (position < config->n_members && config->members[position].id < member->id)
-		position++;
-	memmove(&config->members[position + 1], &config->members[position],
-			(size_t) (config->n_members - position) * sizeof(struct raft_member));
-	config->n_members++;
-	config->members[position] = *member;
-	config->members[position].incarnation = index;
-	config->members[position].role = RAFT_LEARNER;
-	config->members[position].old_role = RAFT_ROLE_NONE;
-	config->members[position].target_role = member->role;
-	return RAFT_OK;
-}
-
-static void
-remove_member(struct raft_config *config, int position, int joint)
-{
-	if (joint && config->members[position].old_role != RAFT_ROLE_NONE)
-	{
-		/* still part of the outgoing half */
-		config->members[position].role = RAFT_ROLE_NONE;
-		return;
-	}
-	memmove(&config->members[position], &config->members[position + 1],
-			(size_t) (config->n_members - position - 1) * sizeof(struct raft_member));
-	config->n_members--;
-}
-
-static void
-update_member(struct raft_member *target, const struct raft_member *source)
-{
-	memcpy(target->address, source->address, sizeof(target->address));
-	target->port = source->port;
-	if (source->name[0] != '\0')
-		memcpy(target->name, source->name, sizeof(target->name));
-	if (source->priority >= 0)
-		target->priority = source->priority;
-}
-
 /* Only one that has acknowledged something: it has a disk and answers. */
 static int
-promote_member(const struct raft *raft, struct raft_config *config, int position,
-			   const struct raft_change *change)
+check_promotion(const struct raft *raft, const struct raft_change *change)
 {
-	struct raft_member *member = &config->members[position];
-	int			known = raft_config_position(&raft->config, member->id);
+	int			known = raft_config_position(&raft->config, change->member.id);
 
-	if (member->role != RAFT_LEARNER || !RAFT_ROLE_VOTES(change->member.role))
-		return RAFT_E_INVALID;
-	if (known < 0 || raft->peers[known].match == 0)
+	if (change->type == RAFT_CHANGE_PROMOTE && (known < 0 || raft->peers[known].match == 0))
 		return RAFT_E_NOT_READY;
-	member->role = change->member.role;
-	member->target_role = change->member.role;
 	return RAFT_OK;
-}
-
-/* Somebody must be able to lead, and not too many may vote. */
-static int
-check_result(const struct raft_config *config)
-{
-	int			voters = 0;
-	int			leaders = 0;
-	int			i;
-
-	for (i = 0; i < config->n_members; i++)
-	{
-		const struct raft_member *member = &config->members[i];
-
-		if (RAFT_ROLE_VOTES(member->role) ||
-			(member->role == RAFT_LEARNER && RAFT_ROLE_VOTES(member->target_role)))
-			voters++;
-		if (member->role == RAFT_VOTER)
-			leaders++;
-	}
-	if (leaders == 0)
-		return RAFT_E_LAST_VOTER;
-	return voters > RAFT_MAX_VOTERS ? RAFT_E_TOO_MANY_MEMBERS : RAFT_OK;
 }
 
 static int
