@@ -47,6 +47,8 @@ sub follower_is_full
 	refuses($full, 'a full follower');
 	$cluster->query($leader, "SELECT pgraft_kv_put('written', 'elsewhere')");
 	is($cluster->query($full, "SELECT pgraft_kv_get('written')"), 'elsewhere', 'a linearizable read there sees what others wrote');
+	my ($ok, undef, $err) = $cluster->try_query($full, 'SELECT pgraft_snapshot()');
+	ok(!$ok && $err =~ /53100: no space is left/, 'a snapshot there fails by 53100, too') or diag($err);
 	# it tries again every second
 	my $refused = $cluster->disk_count($full, 'refused');
 	$cluster->wait_until('it has tried several times', sub { $cluster->disk_count($full, 'refused') >= $refused + 3 });
@@ -60,6 +62,7 @@ sub follower_is_full
 	$cluster->wait_converged;
 	is(term($leader), $term, 'the term is the same');
 	is(times_in_log($full, qr/no space is left for the consensus log of pgraft/), 1, 'its log said so once');
+	is(times_in_log($full, qr/waiting for its disk/), 0, 'which it did not mistake for a stall');
 	is(times_in_log($full, qr/has space for its consensus log again/), 1, 'and when it was over');
 	$cluster->check_record('a follower was full', @record);
 	return;
@@ -134,24 +137,38 @@ sub all_are_full
 	return;
 }
 
-# A server that is started with a full disk waits for space, too.
+# What its last flush has not finished has to be written again when the log is
+# opened; a server that is started without space for that waits for it, too.
 sub starts_when_full
 {
 	my $leader = $cluster->wait_leader;
 	my ($full) = grep { $_ != $leader } 1 .. 3;
+	my $writer = $cluster->start_writer('start', $leader);
 
-	fill_quietly($full, ALL_WRITES);
+	$cluster->wait_writes($writer, 10);
+	fill($full, ALL_WRITES);
 	my $started = time();
 	$cluster->node($full)->stop('fast');
 	cmp_ok(time() - $started, '<', 8, 'a server with a full disk can be stopped');
+	empty($full);
 	$cluster->start($full);
-	$cluster->query($leader, "SELECT pgraft_kv_put('while', 'full')");
-	is($cluster->query($full, 'SELECT 1'), 1, 'and started');
-	$cluster->wait_until('it knows', sub { $cluster->failure($full) =~ /[sS]pace/ || $cluster->failure($full) =~ /^running/ });
-	note($cluster->failure($full));
+	accepts($full, 'restarted, it');
+
+	$cluster->disk($full, stall => 1);
+	$cluster->wait_until('a flush stalls', sub { $cluster->disk_count($full, 'waiting') > 0 });
+	$cluster->wait_writes($writer, 10);
+	$cluster->kill9($full);
+	$cluster->disk($full, stall => 0, waiting => 0, no_space => ALL_WRITES, refused => 0);
+	$cluster->start($full);
+	$cluster->wait_until('it is open or waits', sub { $cluster->failure($full) =~ /^(failed|running)/ });
+	like($cluster->failure($full), qr/^failed: .*No space left on device/, 'the status says what it waits for');
+	$cluster->wait_until('it has tried several times', sub { $cluster->disk_count($full, 'refused') >= 3 });
+	is(times_in_log($full, qr/cannot open its log without some space/), 1, 'the log says it once');
+	$cluster->wait_writes($writer, 10);
 	empty($full);
 	$cluster->wait_until('it takes part again', sub { $cluster->failure($full) =~ /^running/ });
 	accepts($full, 'the member that was started with a full disk');
+	push @record, $writer->stop;
 	$cluster->wait_converged;
 	return;
 }

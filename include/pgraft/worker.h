@@ -66,9 +66,11 @@ typedef struct PgraftNode
 	PgraftIdentity identity;
 	char	   *directory;
 	PgraftFlush *flush;
+	raft_time	open_again_at;	/* no space to open the log; 0 = no such thing */
 	bool		disk_full;		/* as last said in the server log */
 	bool		disk_stalled;	/* the same */
 	raft_time	disk_stalled_since;
+	bool		waited_for_space;	/* what is being written */
 	bool		handing_over;	/* because of it: said in the server log */
 	raft_time	hand_over_at;	/* disk full: not tried again before */
 	raft_time	disk_probed;	/* disk full: since when we ask whether others
@@ -130,6 +132,9 @@ extern void pgraft_report(int elevel, const PgraftError *error);
 /* disk.c */
 /* Once per turn: says what is wrong with the disk, hands over when it is full. */
 extern void pgraft_node_watch_disk(PgraftNode *node);
+
+/* Instead of pgraft_node_fail() when the log needs space to be opened. */
+extern void pgraft_node_open_again(PgraftNode *node, const PgraftError *error);
 
 /*
  * May a command enter the log here?  OK, BUSY (soon: leadership moves, or much

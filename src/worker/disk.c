@@ -19,6 +19,8 @@
 #include "pgraft/settings.h"
 #include "pgraft/worker.h"
 
+#define OPEN_RETRY_MS 1000		/* while there is no space to open the log */
+
 static void say_full(PgraftNode *node, bool full);
 static void say_stalled(PgraftNode *node, raft_time waiting);
 static void say_handing_over(PgraftNode *node);
@@ -30,14 +32,35 @@ pgraft_node_watch_disk(PgraftNode *node)
 {
 	bool		full;
 
+	if (node->open_again_at != 0 && node->now >= node->open_again_at)
+		pgraft_node_begin(node);
 	if (node->flush == NULL || node->raft == NULL)
 		return;
 	full = pgraft_flush_no_space(node->flush);
 	say_full(node, full);
-	say_stalled(node, full ? 0 : pgraft_flush_waiting_ms(node->flush));
+	say_stalled(node, pgraft_flush_waiting_ms(node->flush));
 	say_handing_over(node);
 	if (full)
 		hand_over(node);
+}
+
+/* The log could not be opened: failed for the moment, said once. */
+void
+pgraft_node_open_again(PgraftNode *node, const PgraftError *error)
+{
+	if (node->open_again_at == 0)
+	{
+		pgraft_report(LOG, error);
+		ereport(LOG,
+				(errcode(ERRCODE_DISK_FULL),
+				 errmsg("pgraft member %u cannot open its log without some space",
+						node->identity.node_id),
+				 errhint("Free some space in the file system of \"%s\"; the member tries again every second.",
+						 node->directory)));
+	}
+	node->state = PGRAFT_WORKER_FAILED;
+	strlcpy(node->failure, error->message, sizeof(node->failure));
+	node->open_again_at = node->now + OPEN_RETRY_MS;
 }
 
 /* Only changes are worth a line. */
@@ -67,7 +90,14 @@ say_full(PgraftNode *node, bool full)
 static void
 say_stalled(PgraftNode *node, raft_time waiting)
 {
-	if (!node->disk_stalled && waiting >= (raft_time) pgraft_election_timeout)
+	/* what waited for space is no stall, also when it goes on being written */
+	if (node->disk_full)
+		node->waited_for_space = true;
+	else if (waiting < (raft_time) pgraft_election_timeout)
+		node->waited_for_space = false;
+
+	if (!node->disk_stalled && !node->waited_for_space &&
+		waiting >= (raft_time) pgraft_election_timeout)
 	{
 		node->disk_stalled = true;
 		node->disk_stalled_since = node->now - Min(waiting, node->now);

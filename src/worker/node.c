@@ -114,7 +114,10 @@ pgraft_node_fail(PgraftNode *node, const PgraftError *error, const char *what)
 	(void) close_member(node);
 }
 
-/* Reads what is there.  Leaves the node blank, running or failed. */
+/*
+ * Reads what is there.  Leaves the node blank, running or failed.  A disk
+ * without space for what recovery has to write is tried again: see disk.c.
+ */
 void
 pgraft_node_begin(PgraftNode *node)
 {
@@ -124,7 +127,8 @@ pgraft_node_begin(PgraftNode *node)
 
 	memset(&error, 0, sizeof(error));
 	node->state = PGRAFT_WORKER_BLANK;
-	node->directory = pgraft_storage_directory();
+	if (node->directory == NULL)
+		node->directory = pgraft_storage_directory();
 	pgraft_io_posix(&node->io);
 	pgraft_storage_default_options(&node->storage_options);
 	pgraft_state_reset();
@@ -149,7 +153,14 @@ pgraft_node_begin(PgraftNode *node)
 		return;
 	}
 	node->identity = identity;
-	if (!check_identity(node, &identity, &error) || !open_member(node, &error))
+	if (check_identity(node, &identity, &error) && open_member(node, &error))
+		node->open_again_at = 0;
+	else if (error.code == PGRAFT_ERR_NO_SPACE)
+	{
+		(void) close_member(node);
+		pgraft_node_open_again(node, &error);
+	}
+	else
 		pgraft_node_fail(node, &error, "its state cannot be used");
 }
 

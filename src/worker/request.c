@@ -367,6 +367,15 @@ raise_timeout(bool proposed, int timeout_ms)
 				 errmsg("the pgraft consensus worker is not running"),
 				 status->failure[0] != '\0' ? errdetail("%s.", status->failure) : 0,
 				 errhint("Look into the server log; max_worker_processes may be too low.")));
+	if (status->raft.leader != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("the pgraft consensus worker did not finish the request within %d ms",
+						timeout_ms),
+				 errdetail("Nothing was changed.  %lu bytes wait for the disk of this member.",
+						   status->pending_write_bytes),
+				 errhint("The leader is member %u; see pg_stat_pgraft_network and pg_stat_pgraft_storage.",
+						 status->raft.leader)));
 	ereport(ERROR,
 			(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 			 errmsg("the cluster had no leader within %d ms", timeout_ms),

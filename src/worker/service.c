@@ -539,7 +539,9 @@ step_snapshot(PgraftNode *node, PgraftOperation *op)
 	memset(&error, 0, sizeof(error));
 	if (!pgraft_start_snapshot(node, &index, &error))
 	{
-		pgraft_operation_answer(node, op, PGRAFT_RESULT_FAILED, error.message);
+		pgraft_operation_answer(node, op, error.code == PGRAFT_ERR_NO_SPACE ?
+								PGRAFT_RESULT_NO_SPACE : PGRAFT_RESULT_FAILED,
+								error.message);
 		return;
 	}
 	op->index = index;
@@ -599,8 +601,9 @@ step_init(PgraftNode *node, PgraftOperation *op)
 			pgraft_report(LOG, &error);
 			pgraft_operation_answer(node, op,
 									node->state == PGRAFT_WORKER_FAILED ? PGRAFT_RESULT_UNKNOWN :
-									error.code == PGRAFT_ERR_CONFIG ?
-									PGRAFT_RESULT_INVALID : PGRAFT_RESULT_FAILED,
+									error.code == PGRAFT_ERR_CONFIG ? PGRAFT_RESULT_INVALID :
+									error.code == PGRAFT_ERR_NO_SPACE ?
+									PGRAFT_RESULT_NO_SPACE : PGRAFT_RESULT_FAILED,
 									error.message);
 			return;
 		}

@@ -41,10 +41,13 @@ static void log_state(PgraftNode *node);
 static void installed(PgraftNode *node);
 static void snapshot_finished(PgraftNode *node, const PgraftFlushDone *done,
 							  const PgraftError *error);
+static void snapshot_failed(PgraftNode *node, const PgraftError *error);
 static PgraftJob *write_hint(PgraftNode *node, bool sync);
 static bool snapshot_piece(void *arg, const void *data, size_t length);
 
 static raft_time snapshot_retry_at = 0;
+static bool snapshot_failure_said = false;
+static PgraftError piece_error; /* of snapshot_piece() */
 
 void
 pgraft_turn_updates(PgraftNode *node)
@@ -399,6 +402,11 @@ pgraft_start_snapshot(PgraftNode *node, raft_index *index, PgraftError *error)
 	}
 	if (status.applied_index <= status.snapshot_index)
 		return true;
+	if (pgraft_flush_no_space(node->flush))
+	{
+		pgraft_error(error, PGRAFT_ERR_NO_SPACE, "The disk is full.");
+		return false;
+	}
 	if (node->snapshot_meta == NULL)
 		node->snapshot_meta = MemoryContextAlloc(TopMemoryContext,
 												 sizeof(struct raft_snapshot_meta));
@@ -413,11 +421,15 @@ pgraft_start_snapshot(PgraftNode *node, raft_index *index, PgraftError *error)
 		node->snapshot = NULL;
 		return false;
 	}
+	memset(&piece_error, 0, sizeof(piece_error));
 	if (!pgraft_state_save(snapshot_piece, node))
 	{
 		pgraft_snapshot_abort(node->snapshot);
 		node->snapshot = NULL;
-		pgraft_error(error, PGRAFT_ERR_IO, "could not write snapshot");
+		if (piece_error.code != PGRAFT_OK)
+			*error = piece_error;
+		else
+			pgraft_error(error, PGRAFT_ERR_NOMEM, "could not save the store: out of memory");
 		return false;
 	}
 	*index = node->snapshot_meta->index;
@@ -435,13 +447,8 @@ static bool
 snapshot_piece(void *arg, const void *data, size_t length)
 {
 	PgraftNode *node = arg;
-	PgraftError error;
 
-	memset(&error, 0, sizeof(error));
-	if (pgraft_snapshot_write(node->snapshot, data, length, &error) == PGRAFT_OK)
-		return true;
-	pgraft_report(LOG, &error);
-	return false;
+	return pgraft_snapshot_write(node->snapshot, data, length, &piece_error) == PGRAFT_OK;
 }
 
 static void
@@ -454,11 +461,11 @@ snapshot_finished(PgraftNode *node, const PgraftFlushDone *done, const PgraftErr
 	if (done->code != PGRAFT_OK)
 	{
 		pgraft_snapshot_abort(done->snapshot);
-		snapshot_retry_at = node->now + SNAPSHOT_RETRY_MS;
-		pgraft_report(LOG, error);
+		snapshot_failed(node, error);
 		pgraft_service_snapshot_done(node, index, false);
 		return;
 	}
+	snapshot_failure_said = false;
 	pgraft_snapshot_publish(done->snapshot);
 	if (raft_compact(node->raft, node->snapshot_meta,
 					 (raft_index) pgraft_max_log_entries, &first_kept) == RAFT_OK)
@@ -469,6 +476,16 @@ snapshot_finished(PgraftNode *node, const PgraftFlushDone *done, const PgraftErr
 
 	/* recovery believes in a snapshot only when the log mentions it */
 	node->snapshot_job = write_hint(node, true);
+}
+
+/* It is tried again and again; the first failure is worth a line. */
+static void
+snapshot_failed(PgraftNode *node, const PgraftError *error)
+{
+	snapshot_retry_at = node->now + SNAPSHOT_RETRY_MS;
+	if (!snapshot_failure_said)
+		pgraft_report(LOG, error);
+	snapshot_failure_said = true;
 }
 
 /* Once per turn: what depends on amounts and on the passing of time. */
@@ -482,7 +499,7 @@ pgraft_turn_housekeeping(PgraftNode *node)
 		return;
 	raft_status(node->raft, &status);
 	if (node->snapshot == NULL && node->snapshot_job == NULL &&
-		node->now >= snapshot_retry_at &&
+		node->now >= snapshot_retry_at && !node->disk_full &&
 		status.applied_index - status.snapshot_index >= (raft_index) pgraft_snapshot_interval)
 	{
 		PgraftError error;
@@ -490,10 +507,7 @@ pgraft_turn_housekeeping(PgraftNode *node)
 
 		memset(&error, 0, sizeof(error));
 		if (!pgraft_start_snapshot(node, &index, &error))
-		{
-			snapshot_retry_at = node->now + SNAPSHOT_RETRY_MS;
-			pgraft_report(LOG, &error);
-		}
+			snapshot_failed(node, &error);
 	}
 	if (node->hint_dirty && node->n_inflight == 0 &&
 		node->now - node->hint_written >= HINT_INTERVAL_MS)
