@@ -97,6 +97,7 @@ help:
 #: make tap             TAP cluster tests alone; TAP="t/001*.pl" for some
 #: make fuzz            libFuzzer on each target of test/fuzz; FUZZ_SECONDS=60
 #: make fuzz-replay     the inputs of test/fuzz/corpus alone, without libFuzzer
+#: make examples        the engine embedded in another program
 #: make lint            compilers with -Werror, cppcheck, style rules
 #: make test-sanitize   unit tests and simulator under ASan and UBSan
 #: make coverage        line coverage of unit tests and simulator
@@ -252,12 +253,12 @@ $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/fuzz_%.o $(FUZZ_LINK)
 .SECONDARY: $(UNIT_TESTS:=.o) $(FUZZ_OBJS)
 
 .PHONY: build-tests unit fuzz-replay sim installcheck tap test-run demo-run bench bench-programs
-build-tests: all $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM) $(WRITER) $(PRELOADS) $(HISTORY_CHECK)
+build-tests: all examples $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM) $(WRITER) $(PRELOADS) $(HISTORY_CHECK)
 
 RUN_TESTS = PG_CONFIG="$(PG_CONFIG)" BUILD="$(BUILD)" REGRESS="$(REGRESS)" TAP="$(TAP)" \
 	scripts/run-tests --seeds $(SEEDS) --first $(FIRST)
 
-unit: $(UNIT_TESTS) $(FUZZ_REPLAYS)
+unit: examples $(UNIT_TESTS) $(FUZZ_REPLAYS)
 	@$(RUN_TESTS) unit
 
 fuzz-replay: $(FUZZ_REPLAYS)
@@ -288,10 +289,27 @@ $(BUILD)/bench/%: bench/%.c
 	@$(MAKEDIR)
 	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -I$(includedir) -o $@ $< $(LDFLAGS) $(libpq_pgport) $(FRONT_LIBS)
 
+# the engine alone: nothing of PostgreSQL is linked
+$(BUILD)/bench/engine: bench/engine.c $(RAFT_LIB)
+	@$(MAKEDIR)
+	$(CC) -O2 -g $(WARNINGS) $(COPT) -Iinclude -MMD -MP -o $@ $< $(RAFT_LIB)
+
 bench-programs: $(BENCH_PROGRAMS)
 
 bench: all bench-programs
 	@PG_CONFIG="$(PG_CONFIG)" bench/run
+
+# ----------------------------------------------------------------
+# Examples: as a stranger would build them
+# ----------------------------------------------------------------
+
+EXAMPLES = $(patsubst examples/%.c,$(BUILD)/examples/%,$(wildcard examples/*.c))
+$(BUILD)/examples/%: examples/%.c $(RAFT_LIB)
+	@$(MAKEDIR)
+	$(CC) -std=c99 -g $(WARNINGS) $(COPT) $(EXTRA_CFLAGS) -Iinclude -MMD -MP -o $@ $< $(RAFT_LIB)
+
+.PHONY: examples
+examples: $(EXAMPLES)
 
 # ----------------------------------------------------------------
 # Instrumented builds
@@ -324,7 +342,7 @@ coverage-run: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM)
 	@scripts/coverage-report $(BUILD)
 
 -include $(OBJS:.o=.d) $(RAFT_OBJS:.o=.d) $(FRONT_OBJS:.o=.d) $(UNIT_HELPERS:.o=.d) \
-	$(UNIT_TESTS:=.d) $(FUZZ_OBJS:.o=.d) $(HISTORY_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d)
+	$(UNIT_TESTS:=.d) $(FUZZ_OBJS:.o=.d) $(HISTORY_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d) $(EXAMPLES:=.d)
 
 else
 
