@@ -42,6 +42,13 @@ pgraft_io_error(PgraftError *error, const char *action, const char *path)
 	return pgraft_error(error, code, "could not %s \"%s\": %m", action, path);
 }
 
+/* A flush that failed is final, whatever the reason: never "disk full, try again". */
+PgraftErrorCode
+pgraft_flush_error(PgraftError *error, const char *action, const char *path)
+{
+	return pgraft_error(error, PGRAFT_ERR_IO, "could not %s \"%s\": %m", action, path);
+}
+
 /* Callers have checked that directory leaves room for a name. */
 void
 pgraft_path(char *path, const char *directory, const char *name)
@@ -61,11 +68,9 @@ pgraft_read_at(PgraftIo *io, int fd, const char *path, void *buffer, size_t n,
 		ssize_t		done = io->pread(io, fd, p, Min(n, (size_t) INT_MAX), offset);
 
 		if (done < 0)
-		{
-			PgraftErrorCode code = pgraft_io_error(error, "read file", path);
-
-			return code == PGRAFT_ERR_NOMEM ? code : PGRAFT_ERR_IO;
-		}
+			return pgraft_error(error,
+								errno == ENOMEM ? PGRAFT_ERR_NOMEM : PGRAFT_ERR_IO,
+								"could not read file \"%s\": %m", path);
 		if (done == 0)
 			return pgraft_corrupt(error, path, (raft_u64) offset,
 								  "file ends unexpectedly");
@@ -129,8 +134,7 @@ pgraft_sync_directory(PgraftIo *io, const char *directory, PgraftError *error)
 
 		io->close(io, fd);
 		errno = failure;
-		pgraft_io_error(error, "fsync directory", directory);
-		return PGRAFT_ERR_IO;
+		return pgraft_flush_error(error, "fsync directory", directory);
 	}
 	io->close(io, fd);
 	return PGRAFT_OK;

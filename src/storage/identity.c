@@ -206,10 +206,7 @@ pgraft_write_identity(PgraftIo *io, const char *directory,
 		return pgraft_io_error(error, "create file", temporary);
 	code = pgraft_write_at(io, fd, temporary, buffer, sizeof(buffer), 0, error);
 	if (code == PGRAFT_OK && io->fsync(io, fd) < 0)
-	{
-		pgraft_io_error(error, "fsync file", temporary);
-		code = PGRAFT_ERR_IO;
-	}
+		code = pgraft_flush_error(error, "fsync file", temporary);
 	io->close(io, fd);
 	if (code == PGRAFT_OK && io->rename(io, temporary, path) < 0)
 		code = pgraft_io_error(error, "rename file", temporary);

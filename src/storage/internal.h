@@ -28,6 +28,8 @@
  */
 extern PgraftErrorCode pgraft_io_error(PgraftError *error, const char *action,
 									   const char *path);
+extern PgraftErrorCode pgraft_flush_error(PgraftError *error, const char *action,
+										  const char *path);
 extern void pgraft_path(char *path, const char *directory, const char *name);
 extern PgraftErrorCode pgraft_read_at(PgraftIo *io, int fd, const char *path,
 									  void *buffer, size_t n, off_t offset,

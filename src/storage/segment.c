@@ -85,10 +85,7 @@ create_file(PgraftStorage *storage, size_t bytes, uint32 *slot, PgraftError *err
 		return pgraft_io_error(error, "create file", temporary);
 	code = pgraft_write_zeros(io, fd, temporary, 0, (off_t) bytes, error);
 	if (code == PGRAFT_OK && io->fsync(io, fd) < 0)
-	{
-		pgraft_io_error(error, "fsync file", temporary);
-		code = PGRAFT_ERR_IO;
-	}
+		code = pgraft_flush_error(error, "fsync file", temporary);
 	io->close(io, fd);
 	if (code == PGRAFT_OK && io->rename(io, temporary, path) < 0)
 		code = pgraft_io_error(error, "rename file", temporary);
@@ -234,10 +231,7 @@ pgraft_sync_log(PgraftStorage *storage, PgraftJob *job, PgraftError *error)
 	if (io->fdatasync(io, storage->write_fd) < 0)
 	{
 		pgraft_segment_name(name, storage->live[storage->n_live - 1].slot);
-		pgraft_io_error(error, "fdatasync file", name);
-		if (error != NULL)
-			error->code = PGRAFT_ERR_IO;
-		return PGRAFT_ERR_IO;
+		return pgraft_flush_error(error, "fdatasync file", name);
 	}
 	if (job != NULL)
 	{
@@ -314,10 +308,7 @@ pgraft_sync_last_mark(PgraftStorage *storage, PgraftError *error)
 	if (storage->marked_fd < 0)
 		return PGRAFT_OK;
 	if (io->fdatasync(io, storage->marked_fd) < 0)
-	{
-		pgraft_io_error(error, "fdatasync file", "previous log segment");
-		code = PGRAFT_ERR_IO;
-	}
+		code = pgraft_flush_error(error, "fdatasync file", "previous log segment");
 	io->close(io, storage->marked_fd);
 	storage->marked_fd = -1;
 	return code;
@@ -372,14 +363,15 @@ pgraft_retire_file(PgraftStorage *storage, const PgraftSegment *segment,
 	pgraft_segment_name(name, segment->slot);
 	pgraft_path(path, storage->directory, name);
 	fd = io->open(io, path, O_RDWR);
+
+	/* an attempt before this one may have failed only to flush the removal */
+	if (fd < 0 && errno == ENOENT)
+		return pgraft_sync_directory(io, storage->directory, error);
 	if (fd < 0)
 		return pgraft_io_error(error, "open file", path);
 	code = pgraft_write_zeros(io, fd, path, 0, PGRAFT_SEGMENT_HEADER_BYTES, error);
 	if (code == PGRAFT_OK && io->fdatasync(io, fd) < 0)
-	{
-		pgraft_io_error(error, "fdatasync file", path);
-		code = PGRAFT_ERR_IO;
-	}
+		code = pgraft_flush_error(error, "fdatasync file", path);
 	io->close(io, fd);
 	if (code != PGRAFT_OK)
 		return code;

@@ -256,10 +256,7 @@ pgraft_snapshot_file_finish(PgraftIo *io, const char *directory,
 	if (code != PGRAFT_OK)
 		return code;
 	if (io->fsync(io, file->fd) < 0)
-	{
-		pgraft_io_error(error, "fsync file", from);
-		return PGRAFT_ERR_IO;
-	}
+		return pgraft_flush_error(error, "fsync file", from);
 	if (io->rename(io, from, to) < 0)
 		return pgraft_io_error(error, "rename file", from);
 	return pgraft_sync_directory(io, directory, error);

@@ -127,10 +127,7 @@ pgraft_storage_settle(PgraftStorage *storage, PgraftError *error)
 	if (code == PGRAFT_OK && storage->mark_unsynced)
 	{
 		if (io->fdatasync(io, storage->write_fd) < 0)
-		{
-			pgraft_io_error(error, "fdatasync file", "log segment");
-			code = PGRAFT_ERR_IO;
-		}
+			code = pgraft_flush_error(error, "fdatasync file", "log segment");
 		storage->mark_unsynced = false;
 	}
 	if (code == PGRAFT_OK)
