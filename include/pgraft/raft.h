@@ -453,7 +453,11 @@ int raft_read(struct raft *raft, raft_u64 token);
 int raft_change_membership(struct raft *raft, const struct raft_change *changes,
 						   size_t n, raft_index *index);
 
-/* Leader: hands over; target 0 = the most up-to-date voter. */
+/*
+ * Leader: hands over; target 0 = the most up-to-date voter.  Proposals answer
+ * RAFT_E_TRANSFERRING until it is over, after T at the latest.  The engine does
+ * this by itself when no batch has become durable for longer than T.
+ */
 int raft_transfer(struct raft *raft, raft_id target);
 
 /* Leader: becomes follower at once and does not campaign for T. */
@@ -582,6 +586,10 @@ struct raft_status
 	raft_u64	messages_received;
 	raft_u64	messages_ignored;	/* stale, other incarnation, invalid */
 	raft_u64	heartbeats_sent;
+	raft_time	disk_waiting_since; /* oldest batch that must be flushed and is not
+									 * reported durable; 0 = none */
+	raft_u64	stall_transfers;	/* begun because the leader's disk was silent
+									 * for longer than T */
 	raft_u64	uncommitted_bytes;
 	raft_u64	cached_bytes;
 };

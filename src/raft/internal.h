@@ -10,12 +10,14 @@
  *		election.c		PreVote, votes, terms
  *		replication.c	AppendEntries and heartbeats, both sides; commit rule
  *		progress.c		what a leader knows of each follower
- *		membership.c	changes of the configuration
+ *		membership.c	when the configuration changes, and what follows
+ *		confchange.c	what a change makes of a configuration
  *		config.c		configurations: wire form, lookup, comparison
  *		quorum.c		majorities of simple and joint configurations
  *		snapshot.c		snapshots in chunks, both sides; compaction
  *		read.c			ReadIndex and leases
  *		transfer.c		leadership transfer
+ *		stall.c			a disk that does not answer
  *		log.c			terms of the whole log, cache of its end
  *		invariants.c	what must hold between two events
  *		names.c			texts
@@ -198,6 +200,8 @@ struct raft_epoch
 {
 	raft_u64	epoch;
 	raft_index	last;			/* what it makes durable, cut by truncations */
+	raft_time	begun;			/* handed to the host */
+	int			must_sync;
 };
 
 struct raft_pending_read
@@ -257,6 +261,7 @@ struct raft
 	raft_time	transfer_deadline;
 	int			transfer_sent;
 	int			lease_void;		/* boolean: somebody was told to campaign at once */
+	raft_time	stall_retry_at; /* no handing over for a silent disk before */
 	int			leave_when_sent;	/* boolean: removed, steps down after sending */
 	raft_u64	round;			/* heartbeat rounds of this leadership */
 	int			round_due;		/* boolean: a read waits for a new round */
@@ -323,6 +328,7 @@ struct raft
 	raft_u64	messages_received;
 	raft_u64	messages_ignored;
 	raft_u64	heartbeats_sent;
+	raft_u64	stall_transfers;
 };
 
 /* raft.c */
@@ -403,7 +409,13 @@ raft_time raft_lease_until(const struct raft *raft);
 void raft_transfer_progress(struct raft *raft, struct raft_peer *peer);
 void raft_transfer_end(struct raft *raft);
 void raft_witness_hands_over(struct raft *raft);
+int raft_transfer_to_ready(struct raft *raft);
 void raft_handle_timeout_now(struct raft *raft, const struct raft_message *message);
+
+/* stall.c */
+raft_time raft_disk_waiting_since(const struct raft *raft);
+int raft_disk_is_stalled(const struct raft *raft);
+void raft_stalled_leader_hands_over(struct raft *raft);
 
 /* update.c */
 void raft_forget_undurable(struct raft *raft, raft_index from);

@@ -109,7 +109,7 @@ raft_self(const struct raft *raft)
 }
 
 /*
- * Voters campaign.  So does one that the newest configuration has removed, as
+ * Voters campaign whose disk answers (stall.c).  So does one that the newest configuration has removed, as
  * long as it does not know that to be committed (diss. 4.2.2): the entry may be
  * in no other log, and then nobody else can be elected.
  */
@@ -118,7 +118,7 @@ raft_may_campaign(const struct raft *raft)
 {
 	const struct raft_member *before;
 
-	if (raft->removed)
+	if (raft->removed || raft_disk_is_stalled(raft))
 		return 0;
 	if (raft_self(raft) != NULL)
 		return raft_config_is_voter(&raft->config, raft->params.id);

@@ -114,6 +114,7 @@ raft_leader_tick(struct raft *raft)
 		raft_config_committed_event(raft);
 	raft_promote_learners(raft);
 	raft_witness_hands_over(raft);
+	raft_stalled_leader_hands_over(raft);
 	raft->last_at_heartbeat = raft->log.last;
 	if (raft->state == RAFT_LEADER)
 		raft_broadcast_heartbeat(raft);

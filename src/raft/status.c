@@ -47,6 +47,8 @@ raft_status(const struct raft *raft, struct raft_status *status)
 	status->messages_received = raft->messages_received;
 	status->messages_ignored = raft->messages_ignored;
 	status->heartbeats_sent = raft->heartbeats_sent;
+	status->disk_waiting_since = raft_disk_waiting_since(raft);
+	status->stall_transfers = raft->stall_transfers;
 	status->uncommitted_bytes = raft->uncommitted_bytes;
 	status->cached_bytes = raft->log.bytes_used;
 }

@@ -89,14 +89,21 @@ void
 raft_witness_hands_over(struct raft *raft)
 {
 	const struct raft_member *self = raft_self(raft);
-	const struct raft_peer *target;
 
 	if (self == NULL || self->role != RAFT_WITNESS || raft->transfer_target != 0 ||
 		raft->commit < raft->term_start)
 		return;
-	target = best_target(raft);
-	if (target != NULL && target->match >= raft->last_at_heartbeat)
-		(void) raft_transfer(raft, target->id);
+	(void) raft_transfer_to_ready(raft);
+}
+
+/* To the best target, if it has all but what is on its way. */
+int
+raft_transfer_to_ready(struct raft *raft)
+{
+	const struct raft_peer *target = best_target(raft);
+
+	return target != NULL && target->match >= raft->last_at_heartbeat &&
+		raft_transfer(raft, target->id) == RAFT_OK;
 }
 
 /* The target's log has grown: complete? */

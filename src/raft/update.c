@@ -326,6 +326,8 @@ remember_epoch(struct raft *raft, struct raft_update *update)
 	raft->epochs_count++;
 	epoch->epoch = raft->next_epoch++;
 	epoch->last = raft->log.last;
+	epoch->begun = raft->now;
+	epoch->must_sync = update->must_sync;
 	if (raft->hard_state_dirty)
 		raft->hard_state_epoch = epoch->epoch;
 	if (raft->self_vote_waiting)
