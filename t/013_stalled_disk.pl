@@ -25,6 +25,7 @@ $cluster->form;
 
 my @record;
 follower_stalls();
+leader_stalls();
 all_are_slow();
 stalled_server_stops();
 $cluster->wait_converged;
@@ -66,6 +67,57 @@ sub follower_stalls
 	$cluster->check_record('a follower stalled', @record);
 	like(log_of($stalled), qr/has been waiting for its disk for \d+ ms.*answers again after \d+ ms/s, 'its log tells of the stall');
 	is(scalar(() = log_of($stalled) =~ /has been waiting for its disk/g), 1, 'once');
+	return;
+}
+
+# The leader cannot write, but can speak: it hands over, and nobody has to find
+# out by a timeout.
+sub leader_stalls
+{
+	my $old = $cluster->wait_leader;
+	my @others = grep { $_ != $old } 1 .. 3;
+	my $term = term($old);
+	my $prevotes = polls();
+	my $elections = elections($old);
+	my $stuck = $cluster->start_writer('stuck', $old);
+	my $free = $cluster->start_writer('free', @others);
+
+	$cluster->wait_writes($_, 20) for $stuck, $free;
+	my $stalled_at = time();
+	stall($old);
+	my $new = $cluster->wait_leader(not => $old, seconds => 4 * T);
+	my $seconds = time() - $stalled_at;
+	note(sprintf 'leader moved from %d to %d after %.0f ms', $old, $new, $seconds * 1000);
+	cmp_ok($seconds, '<', 2 * T + 0.5, 'leadership moves within two election timeouts');
+	cmp_ok($seconds, '>', 0.5 * T, 'and not at the first hiccup');
+	$cluster->wait_writes($free, 20);
+	my ($gap, $last) = (0, undef);
+	for my $ack (PgraftCluster::acknowledged($free->record))
+	{
+		$gap = $ack->{end} - $last if defined $last && $ack->{end} - $last > $gap;
+		$last = $ack->{end};
+	}
+	note(sprintf 'longest time without an acknowledgement at the others: %.0f ms', $gap * 1000);
+	cmp_ok($gap, '<', T, 'the others take writes almost all the time');
+	is($cluster->disk_count($old, 'waiting'), 1, 'while the disk is stalled');
+	is(term($new), $term + 1, 'one election was enough');
+	is(polls(), $prevotes, 'nobody has missed heartbeats: no poll was made');
+	is(elections($old), $elections, 'the old leader has not campaigned');
+	is($cluster->query($old, 'SELECT pgraft_get_leader()'), $new, 'it follows the new one');
+	like(log_of($old), qr/hands leadership over to member $new because its disk does not answer/, 'its log says why');
+
+	# a member that cannot write must not want to lead: nothing changes for a while
+	my $until = time() + 2 * T;
+	$cluster->wait_writes($free, 5) while time() < $until;
+	is(term($new), $term + 1, 'the stalled member leaves the new leader alone');
+
+	# what was sent through it meanwhile is done or of unknown outcome, see below
+	release($old);
+	$cluster->wait_writes($_, 20) for $stuck, $free;
+	push @record, $stuck->stop, $free->stop;
+	$cluster->wait_converged;
+	is(term($new), $term + 1, 'and follows when its disk has come back');
+	$cluster->check_record('the leader stalled', @record);
 	return;
 }
 
@@ -139,7 +191,9 @@ sub stall
 
 sub release { my ($id) = @_; $cluster->disk($id, stall => 0); return; }
 sub term { my ($id) = @_; return $cluster->query($id, 'SELECT pgraft_get_term()'); }
+sub elections { my ($id) = @_; return $cluster->status($id, 'elections'); }
 sub log_of { my ($id) = @_; return slurp_file($cluster->node($id)->logfile); }
 
-# elections and the polls before them that each server has begun
+# what each server has begun: polls before elections; both
+sub polls { return join(' ', map { $cluster->status($_, 'prevotes') } 1 .. 3); }
 sub campaigns { return join(' ', map { $cluster->status($_, 'elections, prevotes') } 1 .. 3); }

@@ -57,7 +57,10 @@ extern bool pgraft_flush_full(PgraftFlush *flush);
 /* The disk is full: jobs wait and are tried again every second. */
 extern bool pgraft_flush_no_space(PgraftFlush *flush);
 
-/* Milliseconds for which the oldest unfinished work has been waiting; 0 = none. */
+/*
+ * Milliseconds for which there has been unfinished work and nothing was
+ * finished; 0 = none.  A queue that is long but moves is not a stall.
+ */
 extern unsigned long pgraft_flush_waiting_ms(PgraftFlush *flush);
 
 #endif							/* PGRAFT_FLUSH_H */

@@ -75,6 +75,7 @@ struct PgraftFlush
 	PgraftError failure;		/* of the first final failure */
 	PgraftError snapshot_failure;	/* of the last snapshot that failed */
 	unsigned	unfinished;		/* items in waiting and group */
+	struct timespec progress;	/* when the last group was finished */
 	FlushList	waiting;
 	FlushItem  *group[GROUP_SIZE];	/* what the thread works on */
 	int			n_group;
@@ -95,6 +96,7 @@ static bool submit(PgraftFlush *flush, PgraftJob *job, PgraftSnapshotWriter *sna
 static void list_add(FlushList *list, FlushItem *item);
 static FlushItem *list_take(FlushList *list);
 static void drop_items(FlushList *list);
+static long ms_between(const struct timespec *from, const struct timespec *until);
 static void deadline_after(struct timespec *until, int ms);
 
 PgraftFlush *
@@ -295,8 +297,7 @@ pgraft_flush_waiting_ms(PgraftFlush *flush)
 	pthread_mutex_lock(&flush->mutex);
 	oldest = flush->n_group > 0 ? flush->group[0] : flush->waiting.first;
 	if (oldest != NULL)
-		ms = (now.tv_sec - oldest->submitted.tv_sec) * 1000 +
-			(now.tv_nsec - oldest->submitted.tv_nsec) / 1000000;
+		ms = Min(ms_between(&oldest->submitted, &now), ms_between(&flush->progress, &now));
 	pthread_mutex_unlock(&flush->mutex);
 	return ms > 0 ? (unsigned long) ms : 0;
 }
@@ -386,6 +387,7 @@ finish_group(PgraftFlush *flush)
 		list_add(&flush->done, flush->group[i]);
 	flush->unfinished -= (unsigned) flush->n_group;
 	flush->n_group = 0;
+	clock_gettime(CLOCK_MONOTONIC, &flush->progress);
 	pthread_mutex_unlock(&flush->mutex);
 	ring(flush);
 }
@@ -518,6 +520,12 @@ drop_items(FlushList *list)
 			pgraft_snapshot_abort(item->snapshot);
 		free(item);
 	}
+}
+
+static long
+ms_between(const struct timespec *from, const struct timespec *until)
+{
+	return (until->tv_sec - from->tv_sec) * 1000 + (until->tv_nsec - from->tv_nsec) / 1000000;
 }
 
 static void

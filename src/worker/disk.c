@@ -5,8 +5,8 @@
  *
  * Event loop only.  The flush thread (flush.h) does the waiting; this file says
  * so in the server log, once, decides which commands may still enter the log,
- * and gives leadership away when this member cannot write.  Leadership of a
- * member whose disk only stalls is the engine's business.
+ * and gives leadership away when there is no space.  A leader whose disk stalls
+ * gives it away by itself (src/raft/stall.c).
  *
  * Nothing here survives a crash, and nothing needs to.
  *
@@ -23,25 +23,30 @@
 
 static void say_full(PgraftNode *node, bool full);
 static void say_stalled(PgraftNode *node, raft_time waiting);
-static void say_handing_over(PgraftNode *node);
+static void say_handing_over(PgraftNode *node, raft_time waiting);
 static void hand_over(PgraftNode *node);
 static bool others_can_lead(const PgraftNode *node);
 
 void
 pgraft_node_watch_disk(PgraftNode *node)
 {
-	bool		full;
+	raft_time	waiting;
 
 	if (node->open_again_at != 0 && node->now >= node->open_again_at)
 		pgraft_node_begin(node);
 	if (node->flush == NULL || node->raft == NULL)
 		return;
-	full = pgraft_flush_no_space(node->flush);
-	say_full(node, full);
-	say_stalled(node, pgraft_flush_waiting_ms(node->flush));
-	say_handing_over(node);
-	if (full)
+	waiting = pgraft_flush_waiting_ms(node->flush);
+	say_full(node, pgraft_flush_no_space(node->flush));
+	say_stalled(node, waiting);
+	if (node->disk_full)
 		hand_over(node);
+	else
+	{
+		node->hand_over_at = 0;
+		node->disk_probed = 0;
+	}
+	say_handing_over(node, waiting);
 }
 
 /* The log could not be opened: failed for the moment, said once. */
@@ -80,11 +85,6 @@ say_full(PgraftNode *node, bool full)
 				(errmsg("pgraft member %u has space for its consensus log again",
 						node->identity.node_id)));
 	node->disk_full = full;
-	if (!full)
-	{
-		node->hand_over_at = 0;
-		node->disk_probed = 0;
-	}
 }
 
 static void
@@ -115,23 +115,25 @@ say_stalled(PgraftNode *node, raft_time waiting)
 	}
 }
 
-/* The engine gives leadership away by itself when a write takes too long. */
+/* Once for each time that the disk is in trouble, however often it is tried. */
 static void
-say_handing_over(PgraftNode *node)
+say_handing_over(PgraftNode *node, raft_time waiting)
 {
+	bool		trouble = node->disk_full || waiting >= (raft_time) pgraft_election_timeout / 2;
 	struct raft_status status;
 
 	raft_status(node->raft, &status);
-	if (!node->disk_full && status.state == RAFT_LEADER && status.transfer_target != 0 &&
-		pgraft_flush_waiting_ms(node->flush) >= (unsigned long) pgraft_election_timeout / 2)
+	if (trouble && !node->handing_over && status.state == RAFT_LEADER &&
+		status.transfer_target != 0)
 	{
-		if (!node->handing_over)
-			ereport(LOG,
-					(errmsg("pgraft member %u hands leadership over to member %u because its disk does not answer",
-							status.id, status.transfer_target)));
 		node->handing_over = true;
+		ereport(LOG,
+				(errmsg("pgraft member %u hands leadership over to member %u because %s",
+						status.id, status.transfer_target,
+						node->disk_full ? "no space is left for its log" :
+						"its disk does not answer")));
 	}
-	else if (status.state != RAFT_LEADER)
+	else if (!trouble)
 		node->handing_over = false;
 }
 
@@ -172,21 +174,13 @@ pgraft_node_disk_accepts(PgraftNode *node)
 static void
 hand_over(PgraftNode *node)
 {
-	bool		first = node->hand_over_at == 0;
 	struct raft_status status;
 
 	raft_status(node->raft, &status);
-	if (node->now < node->hand_over_at || status.state != RAFT_LEADER ||
-		status.commit_index <= status.durable_index ||
-		raft_transfer(node->raft, 0) != RAFT_OK)
-		return;
-	node->hand_over_at = node->now + 2 * (raft_time) pgraft_election_timeout;
-	if (!first)
-		return;
-	raft_status(node->raft, &status);
-	ereport(LOG,
-			(errmsg("pgraft member %u hands leadership over to member %u because no space is left for its log",
-					status.id, status.transfer_target)));
+	if (node->now >= node->hand_over_at && status.state == RAFT_LEADER &&
+		status.commit_index > status.durable_index &&
+		raft_transfer(node->raft, 0) == RAFT_OK)
+		node->hand_over_at = node->now + 2 * (raft_time) pgraft_election_timeout;
 }
 
 /* Is there a majority without this member, which cannot vote now? */
