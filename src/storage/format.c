@@ -79,7 +79,8 @@
  *	 60	 4	CRC of bytes 0 to 59
  *	 64		payload: records
  *
- * A batch never spans segments.  A segment always keeps room for a mark after
+ * Entry records are the last ones of their batch, and their indexes follow each
+ * other.  A batch never spans segments.  A segment always keeps room for a mark after
  * its last batch.  A batch too large for an ordinary segment gets one of its
  * own size.
  *

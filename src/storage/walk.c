@@ -43,6 +43,7 @@ pgraft_walk_next(PgraftWalk *walk, PgraftBatchHeader *batch,
 	PgraftLogState state = walk->state;
 	PgraftRecord record;
 	size_t		offset = 0;
+	raft_index	previous = 0;	/* entry of this batch */
 	uint32		n_records = 0;
 	int			more;
 
@@ -77,8 +78,17 @@ pgraft_walk_next(PgraftWalk *walk, PgraftBatchHeader *batch,
 	while ((more = pgraft_record_next(*payload, batch->length, &offset,
 									  &record, &walk->reason)) > 0)
 	{
+		if (previous != 0 && (record.kind != PGRAFT_RECORD_ENTRY ||
+							  record.entry.index != previous + 1))
+		{
+			/* a batch is one update: its entries are the end of it, in a row */
+			walk->reason = "entries of one batch do not follow each other";
+			return PGRAFT_WALK_NONSENSE;
+		}
 		if (!pgraft_scan_state_apply(&state, &record, &walk->reason))
 			return PGRAFT_WALK_NONSENSE;
+		if (record.kind == PGRAFT_RECORD_ENTRY)
+			previous = record.entry.index;
 		n_records++;
 	}
 	if (more == 0 && n_records != batch->n_records)
