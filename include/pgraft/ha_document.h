@@ -61,10 +61,17 @@ typedef enum PgraftHaPhase
 /* "none", "sealing", "assigned", "steady", "draining" */
 extern const char *pgraft_ha_phase_name(int phase);
 
+/*
+ * A member of a sync set that was removed from the cluster, or came back under
+ * another incarnation: its id with this bit.  It counts as a member of the set
+ * and can never report again.
+ */
+#define PGRAFT_HA_GONE 0x80000000u
+
 typedef struct PgraftHaSyncSet
 {
 	int			k;				/* standbys that must have a commit; < n */
-	int			n;				/* 0 = no such set */
+	int			n;				/* 0 = no such set; k = 0: the primary alone */
 	uint32		members[PGRAFT_HA_MAX_MEMBERS]; /* ids, ascending */
 } PgraftHaSyncSet;
 
@@ -106,6 +113,8 @@ typedef struct PgraftHaEpoch
 	uint32		timeline;		/* of the promotion */
 	uint64		fork_lsn;		/* where that timeline begins */
 	uint64		tag;			/* random; tells promotions of equal numbers apart */
+	uint64		base_epoch;		/* whose WAL the new primary had when it was chosen */
+	uint64		base_lsn;		/* and up to where; 0 = not known */
 	char		reason[PGRAFT_HA_REASON_SIZE];
 } PgraftHaEpoch;
 
@@ -127,6 +136,8 @@ typedef struct PgraftHaDocument
 									 * SEALING that follows */
 	uint32		switchover_from;	/* who demoted itself for it; 0 = no switchover */
 	int64		switchover_deadline;	/* microseconds since the Unix epoch */
+	uint32		force_target;	/* SEALING: becomes primary once it reported,
+								 * whatever others have; 0 = no such thing */
 	int			n_members;
 	PgraftHaMember members[PGRAFT_HA_MAX_MEMBERS];	/* ascending id */
 	int			n_history;
@@ -150,18 +161,24 @@ typedef enum PgraftHaCommandKind
 	PGRAFT_HA_REPORT,
 	/* epoch, member, timeline, lsn = fork, tag, time */
 	PGRAFT_HA_PROMOTED,
-	/* epoch, member = primary, sync = next set, generation (current) */
+	/* epoch, member = primary, sync = next set, generation (current).  While
+	 * another one is under way only k = 0. */
 	PGRAFT_HA_SYNC_BEGIN,
-	/* epoch, member = primary, generation: every walsender runs with the next */
+	/* epoch, member = primary, generation: every walsender runs with the next, and
+	 * after that k others of the next were seen to have everything that the
+	 * primary had.  sync = the set in force: gives the next one up instead
+	 * (then the same must hold of the set in force). */
 	PGRAFT_HA_SYNC_END,
 	/* epoch, member, state: what the primary sees (STREAMING, LAGGING) or the
 	 * member says of itself (REWIND, RECLONE) */
 	PGRAFT_HA_MEMBER_STATE,
 	/* epoch, member = target or 0, deadline, time */
 	PGRAFT_HA_SWITCHOVER,
-	/* epoch, member = primary: demoted itself, its WAL ends at lsn on timeline;
-	 * begins epoch + 1 like BEGIN_EPOCH, with switchover_target preferred once
-	 * it reports at least lsn */
+	/* epoch, member = primary: is a standby now, its WAL ends at lsn on timeline
+	 * (which counts as its report); begins epoch + 1 like BEGIN_EPOCH.  In
+	 * DRAINING only switchover_target (or, when 0, another than it) can be chosen
+	 * from then on, and only with all WAL that was reported; in STEADY it was
+	 * restarted. */
 	PGRAFT_HA_DEMOTED,
 	/* epoch, time: the deadline passed; back to the old primary: in DRAINING
 	 * to STEADY, after DEMOTED any member with all WAL may be chosen */
@@ -169,7 +186,7 @@ typedef enum PgraftHaCommandKind
 	PGRAFT_HA_PAUSE,
 	PGRAFT_HA_RESUME,
 	/* epoch, member, time: an operator accepts the loss: epoch + 1 with that
-	 * primary, whatever others may have */
+	 * primary as soon as it reported, whatever others may have */
 	PGRAFT_HA_FORCE
 } PgraftHaCommandKind;
 
