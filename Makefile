@@ -289,6 +289,11 @@ $(BUILD)/bench/%: bench/%.c
 	@$(MAKEDIR)
 	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -I$(includedir) -o $@ $< $(LDFLAGS) $(libpq_pgport) $(FRONT_LIBS)
 
+# the log alone
+$(BUILD)/bench/recovery: bench/recovery.c $(FRONT_LIB) $(RAFT_LIB)
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -o $@ $< $(FRONT_LIB) $(RAFT_LIB) $(LDFLAGS) $(FRONT_LIBS)
+
 # the engine alone: nothing of PostgreSQL is linked
 $(BUILD)/bench/engine: bench/engine.c $(RAFT_LIB)
 	@$(MAKEDIR)
