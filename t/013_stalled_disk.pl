@@ -7,6 +7,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use List::Util qw(max);
 use PgraftCluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -26,6 +27,7 @@ $cluster->form;
 my @record;
 follower_stalls();
 leader_stalls();
+majority_stalls();
 all_are_slow();
 stalled_server_stops();
 $cluster->wait_converged;
@@ -118,6 +120,44 @@ sub leader_stalls
 	$cluster->wait_converged;
 	is(term($new), $term + 1, 'and follows when its disk has come back');
 	$cluster->check_record('the leader stalled', @record);
+	return;
+}
+
+# Nothing can be committed, and nobody could do better as leader.  When the disks
+# come back service does, too, within two election timeouts.
+sub majority_stalls
+{
+	my $leader = $cluster->wait_leader;
+	my @stalled = ($leader, $leader % 3 + 1);
+	my ($well) = grep { $_ != $stalled[0] && $_ != $stalled[1] } 1 .. 3;
+	my $term = term($leader);
+	my $writer = $cluster->start_writer('majority', $well);
+
+	$cluster->wait_writes($writer, 20);
+	$cluster->disk($_, stall => 1) for @stalled;
+	for my $id (@stalled)
+	{
+		$cluster->wait_until("a flush of server $id stalls", sub { $cluster->disk_count($id, 'waiting') > 0 });
+	}
+	my $before = $writer->acknowledged;
+	my $until = time() + 4 * T;
+	$cluster->try_query($well, q{SET pgraft.request_timeout = '500ms'; SELECT pgraft_kv_put('no', 'majority')}) while time() < $until;
+	cmp_ok($writer->acknowledged - $before, '<=', 1, 'two stalled disks of three: nothing is acknowledged but what was on its way');
+	my $terms = max(map { term($_) } 1 .. 3) - $term;
+	note("$terms new terms meanwhile");
+	cmp_ok($terms, '<=', 5, 'at most one candidacy per election timeout');
+
+	my $released_at = time();
+	$cluster->disk($_, stall => 0) for @stalled;
+	$cluster->wait_until('a write is acknowledged',
+		sub { return ($cluster->try_query($well, q{SET pgraft.request_timeout = '200ms'; SELECT pgraft_kv_put('again', 'majority')}))[0] });
+	my $seconds = time() - $released_at;
+	note(sprintf 'service is back after %.0f ms', $seconds * 1000);
+	cmp_ok($seconds, '<', 2 * T + 0.5, 'service is back within two election timeouts');
+	$cluster->wait_writes($writer, 20);
+	push @record, $writer->stop;
+	$cluster->wait_converged;
+	$cluster->check_record('a majority stalled', @record);
 	return;
 }
 
