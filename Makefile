@@ -230,10 +230,10 @@ $(BUILD)/unit/test_%: $(BUILD)/unit/test_%.o $(UNIT_LIB) $(FRONT_LIB) $(RAFT_LIB
 
 $(BUILD)/sim/%.o: test/sim/%.c
 	@$(MAKEDIR)
-	$(CC) $(CFLAGS) -Itest/sim $(FRONT_CPPFLAGS) -c -o $@ $<
+	$(CC) $(CFLAGS) -Itest/sim -Itest/history $(FRONT_CPPFLAGS) -c -o $@ $<
 
-$(BUILD)/sim/pgraft_sim: $(SIM_OBJS) $(FRONT_LIB) $(RAFT_LIB)
-	$(CC) $(CFLAGS) -o $@ $(SIM_OBJS) $(FRONT_LIB) $(RAFT_LIB) $(LDFLAGS) $(FRONT_LIBS)
+$(BUILD)/sim/pgraft_sim: $(SIM_OBJS) $(HISTORY_OBJS) $(FRONT_LIB) $(RAFT_LIB)
+	$(CC) $(CFLAGS) -o $@ $(SIM_OBJS) $(HISTORY_OBJS) $(FRONT_LIB) $(RAFT_LIB) $(LDFLAGS) $(FRONT_LIBS)
 
 $(BUILD)/preload/%.so: test/preload/%.c
 	@$(MAKEDIR)

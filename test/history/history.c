@@ -148,6 +148,36 @@ history_add(History *history, const HistoryOperation *operation)
 		added->line = (int) history->n_operations;
 }
 
+void
+history_print(const History *history, FILE *file)
+{
+	static const char *const kinds[] = {"write", "read", "cas", "delete", "append", "list"};
+	size_t		i;
+
+	for (i = 0; i < history->n_operations; i++)
+	{
+		const HistoryOperation *one = &history->operations[i];
+
+		fprintf(file, "%s\t%ld\t", one->client, one->start);
+		if (one->end == HISTORY_UNKNOWN_END)
+			fputs("-", file);
+		else
+			fprintf(file, "%ld", one->end);
+		fprintf(file, "\t%s\t%s\t%s\t%s\t", kinds[one->kind], one->key,
+				history->texts[one->argument], history->texts[one->expected]);
+		if (one->end == HISTORY_UNKNOWN_END)
+			fputs("-\n", file);
+		else if (one->kind == HISTORY_READ)
+			fprintf(file, "%s\n", history->texts[one->result]);
+		else if (one->kind == HISTORY_APPEND)
+			fprintf(file, "%ld\n", one->position);
+		else if (one->kind == HISTORY_LIST)
+			fprintf(file, "%s\n", one->list);
+		else
+			fprintf(file, "%s\n", one->kind == HISTORY_CAS && !one->result ? "no" : "ok");
+	}
+}
+
 const char *
 history_add_line(History *history, const char *line)
 {

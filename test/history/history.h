@@ -34,6 +34,7 @@
 #define PGRAFT_HISTORY_H
 
 #include <stddef.h>
+#include <stdio.h>
 
 typedef enum HistoryKind
 {
@@ -82,6 +83,9 @@ extern const char *history_text(const History *history, int value);
 extern void history_add(History *history, const HistoryOperation *operation);
 
 extern size_t history_size(const History *history);
+
+/* Writes it in the format above. */
+extern void history_print(const History *history, FILE *file);
 
 typedef enum HistoryVerdict
 {

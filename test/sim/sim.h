@@ -19,6 +19,7 @@
  *		sim_storage.c	storage alone: more crashes, and flipped bits
  *		sim_machine.c	the replicated state machine: registers and sessions
  *		sim_client.c	clients: writes with retry, linearizable reads
+ *		sim_history.c	what the clients saw, judged by outsiders' rules
  *		sim_fault.c		what goes wrong, and the operator who changes members
  *		sim_check.c		the invariants; knows nothing of the engine's inside
  *		sim_check_state.c	the same for recovered and applied state and clients
@@ -82,6 +83,7 @@ typedef struct SimChecker SimChecker;
 	X(writes) X(writes_acknowledged) X(writes_lost) X(outcomes_unknown) \
 	X(retries) X(duplicates_suppressed) X(busy) X(held) X(too_large) \
 	X(reads) X(reads_at_deposed) X(reads_answered) X(reads_failed) X(lease_seeds) \
+	X(stall_transfers) X(histories) X(history_operations) \
 	X(recoveries) X(bits_flipped) X(flips_refused)
 
 typedef enum SimStatistic
@@ -287,6 +289,8 @@ typedef struct SimClient
 	raft_term	term;
 	raft_u64	token;
 	unsigned int read_key;
+	SimTime		write_start;	/* of its first attempt */
+	SimTime		read_start;
 	raft_index	floor;			/* linearizability: everything up to here had been
 								 * acknowledged or seen when the operation began */
 	SimTime		deadline;
@@ -330,6 +334,10 @@ typedef struct SimOptions
 	raft_u64	steps;			/* events before the faults stop */
 	int			trace;			/* boolean: print every line */
 	int			quiet_failure;	/* boolean: no trace dump (mutant runs) */
+	int			silent;			/* boolean: not a word (shrinking) */
+	unsigned int disabled;		/* bit i: fault i of sim_fault.c never happens; see
+								 * there for what follows the faults */
+	const char *history;		/* file to write the clients' history to, or NULL */
 } SimOptions;
 
 struct SimWorld
@@ -361,6 +369,7 @@ struct SimWorld
 	SimTime		full_until[SIM_MAX_NODES];
 
 	SimChecker *checker;
+	struct History *history;
 	PgraftWireScratch wire;		/* decoded messages point in here */
 	unsigned char *frame;
 	size_t		frame_capacity;
@@ -469,7 +478,14 @@ extern void sim_client_installed(SimWorld *world, SimNode *node);
 extern void sim_client_read_result(SimWorld *world, SimNode *node,
 								   raft_u64 token, int error);
 
+/* sim_history.c */
+extern void sim_history_wrote(SimWorld *world, const SimClient *client, const SimNode *node);
+extern void sim_history_read(SimWorld *world, const SimClient *client, const SimNode *node);
+extern void sim_history_judge(SimWorld *world);
+
 /* sim_fault.c */
+extern int	sim_fault_switches(void);
+extern const char *sim_fault_switch_name(int number);
 extern void sim_fault_settings(SimWorld *world);
 extern void sim_fault_event(SimWorld *world);
 extern void sim_fault_stop_all(SimWorld *world);

@@ -121,6 +121,7 @@ new_command(SimWorld *world, SimClient *client, int number)
 	client->command.sequence++;
 	client->command.value = ++world->next_value;
 	client->command_open = 1;
+	client->write_start = world->now;
 	client->floor = sim_check_floor(world);
 	SIM_COUNT(world, writes);
 }
@@ -188,6 +189,7 @@ read_register(SimWorld *world, SimClient *client, SimNode *node)
 	client->token = ++world->next_token;
 	client->read_key = (unsigned int) sim_below(world, SIM_KEYS);
 	client->floor = sim_check_floor(world);
+	client->read_start = world->now;
 	result = raft_read(node->raft, client->token);
 	if (result != RAFT_OK)
 	{
@@ -277,11 +279,12 @@ sim_client_applied(SimWorld *world, SimNode *node, const struct raft_entry *entr
 		}
 		client->command_open = 0;
 		client->completed++;
-	client->attempts = 0;
+		client->attempts = 0;
 		SIM_COUNT(world, writes_acknowledged);
 		sim_trace(world, "ACK %lu to client %d by %u at %lu", client->command.value, i,
 				  node->id, entry->index);
 		sim_check_acknowledged(world, node, &client->command, client->floor);
+		sim_history_wrote(world, client, node);
 	}
 }
 
@@ -320,10 +323,11 @@ sim_client_read_result(SimWorld *world, SimNode *node, raft_u64 token, int error
 			continue;
 		}
 		client->completed++;
-	client->attempts = 0;
+		client->attempts = 0;
 		SIM_COUNT(world, reads_answered);
 		sim_trace(world, "ANSWER %lu by %u at %lu", token, node->id,
 				  node->machine.applied);
 		sim_check_read(world, node, client->read_key, client->floor);
+		sim_history_read(world, client, node);
 	}
 }

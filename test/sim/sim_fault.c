@@ -35,6 +35,26 @@ typedef enum FaultKind
 	N_FAULTS
 } FaultKind;
 
+/* What --shrink tries to do without: the faults, and then these. */
+typedef enum OtherSwitch
+{
+	SWITCH_LOSS = N_FAULTS,
+	SWITCH_DUPLICATES,
+	SWITCH_STRAGGLERS,
+	SWITCH_CLOCKS,
+	SWITCH_MEMBERSHIP,
+	SWITCH_SNAPSHOTS,
+	SWITCH_PADDING,
+	N_SWITCHES
+} OtherSwitch;
+
+static const char *const switch_names[N_SWITCHES] = {
+	"kill", "power loss", "crash in I/O", "pause", "partition", "slow disk", "full disk",
+	"failing fsync", "clock drift", "blackout", "message loss", "duplicated messages",
+	"late messages", "clocks that differ", "membership changes", "snapshots",
+	"long commands"
+};
+
 /* ----------------------------------------------------------------
  * Settings
  * ----------------------------------------------------------------
@@ -117,6 +137,50 @@ world_settings(SimWorld *world)
 	settings->think = pick(world, SIM_MS, 5 * SIM_MS, 20 * SIM_MS, election / 4);
 }
 
+int
+sim_fault_switches(void)
+{
+	return N_SWITCHES;
+}
+
+const char *
+sim_fault_switch_name(int number)
+{
+	return switch_names[number];
+}
+
+static int
+is_off(const SimWorld *world, int number)
+{
+	return (world->options->disabled >> number & 1) != 0;
+}
+
+/* After everything was drawn, so that what is left is as it was. */
+static void
+switch_off(SimWorld *world)
+{
+	SimSettings *settings = &world->settings;
+	int			i;
+
+	for (i = 0; i < N_FAULTS; i++)
+		if (is_off(world, i))
+			settings->fault_weights[i] = 0;
+	if (is_off(world, SWITCH_LOSS))
+		settings->loss = 0;
+	if (is_off(world, SWITCH_DUPLICATES))
+		settings->duplicate = 0;
+	if (is_off(world, SWITCH_STRAGGLERS))
+		settings->straggler = 0;
+	if (is_off(world, SWITCH_CLOCKS))
+		settings->max_drift_ppm = 0;
+	if (is_off(world, SWITCH_MEMBERSHIP))
+		settings->operator_interval = settings->initial_voters == 1 ? world->election_us : 0;
+	if (is_off(world, SWITCH_SNAPSHOTS))
+		settings->snapshot_every = 1000000;
+	if (is_off(world, SWITCH_PADDING))
+		settings->padding = 0;
+}
+
 void
 sim_fault_settings(SimWorld *world)
 {
@@ -135,6 +199,7 @@ sim_fault_settings(SimWorld *world)
 		settings->fault_weights[i] = sim_chance(world, 600) ?
 			(unsigned int) sim_range(world, 1, 10) : 0;
 	settings->fault_weights[FAULT_BLACKOUT] /= 3;
+	switch_off(world);
 	if (settings->params.lease_reads)
 		SIM_COUNT(world, lease_seeds);
 }

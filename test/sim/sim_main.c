@@ -34,6 +34,7 @@ typedef struct MainOptions
 	int			statistics;
 	int			stop_at_first;
 	int			storage_only;
+	int			shrink;			/* boolean: a failing seed is made smaller */
 	const char *list;
 } MainOptions;
 
@@ -53,6 +54,8 @@ usage(FILE *to)
 			"  --trace               print every event\n"
 			"  --verify-determinism  run each seed twice and compare\n"
 			"  --stats               print what was exercised even if something failed\n"
+			"  --shrink              find what a failing seed can do without\n"
+			"  --history FILE        write what the clients of the last seed saw\n"
 			"  --stop                stop at the first failure, print no trace\n"
 			"  --help                this text\n",
 			DEFAULT_SEEDS, DEFAULT_STEPS);
@@ -88,6 +91,8 @@ parse(int argc, char **argv, MainOptions *options)
 		{"verify-determinism", no_argument, NULL, 'v'},
 		{"stats", no_argument, NULL, 'a'},
 		{"stop", no_argument, NULL, 'x'},
+		{"shrink", no_argument, NULL, 'k'},
+		{"history", required_argument, NULL, 'y'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0}
 	};
@@ -129,6 +134,12 @@ parse(int argc, char **argv, MainOptions *options)
 			case 'x':
 				options->stop_at_first = 1;
 				options->run.quiet_failure = 1;
+				break;
+			case 'k':
+				options->shrink = 1;
+				break;
+			case 'y':
+				options->run.history = optarg;
 				break;
 			case 'h':
 				usage(stdout);
@@ -174,6 +185,45 @@ run_once(raft_u64 seed, const MainOptions *options, raft_u64 *totals, raft_u64 *
 	return 1;
 }
 
+/*
+ * Does without one thing after the other as long as the seed still fails, then
+ * with fewer events, and shows the smallest run that is left.  Each attempt is
+ * a run of its own: what is switched off changes what is drawn afterwards, so
+ * the failure found in the end may come another way.
+ */
+static void
+shrink(raft_u64 seed, const MainOptions *options)
+{
+	SimOptions	run = options->run;
+	raft_u64	ignored[SIM_N_STATISTICS];
+	raft_u64	hash;
+	int			i;
+
+	memset(ignored, 0, sizeof(ignored));
+	run.silent = 1;
+	for (i = 0; i < sim_fault_switches(); i++)
+	{
+		run.disabled |= 1U << i;
+		if (sim_run(seed, &run, ignored, &hash))
+			run.disabled &= ~(1U << i);
+	}
+	while (run.steps > 100)
+	{
+		run.steps /= 2;
+		if (!sim_run(seed, &run, ignored, &hash))
+			continue;
+		run.steps *= 2;
+		break;
+	}
+	run.silent = 0;
+	printf("---- seed %lu with %lu events still fails; it needs:", seed, run.steps);
+	for (i = 0; i < sim_fault_switches(); i++)
+		if ((run.disabled >> i & 1) == 0)
+			printf(" %s;", sim_fault_switch_name(i));
+	printf("\n");
+	(void) sim_run(seed, &run, ignored, &hash);
+}
+
 static int
 run_seed(raft_u64 seed, const MainOptions *options, raft_u64 *totals)
 {
@@ -183,7 +233,11 @@ run_seed(raft_u64 seed, const MainOptions *options, raft_u64 *totals)
 
 	current_seed = seed;
 	if (!run_once(seed, options, totals, &first_hash))
+	{
+		if (options->shrink)
+			shrink(seed, options);
 		return 0;
+	}
 	if (!options->verify)
 		return 1;
 	memset(ignored, 0, sizeof(ignored));

@@ -448,7 +448,13 @@ sim_node_stop(SimWorld *world, SimNode *node, int power_loss)
 	sim_disk_kill(node->disk, power_loss);
 	sim_flush_forget(node);
 	if (node->raft != NULL)
+	{
+		struct raft_status status;
+
+		raft_status(node->raft, &status);
+		SIM_ADD(world, stall_transfers, status.stall_transfers);
 		raft_destroy(node->raft);
+	}
 	node->raft = NULL;
 	if (node->allocations != 0)
 		sim_violation(world, "memory", "member %u leaks %lu allocations of its engine",

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "history.h"
 #include "sim.h"
 
 #define LEADER_PATIENCE 10		/* election timeouts */
@@ -287,6 +288,7 @@ end(SimWorld *world)
 	free(world->frame);
 	pgraft_wire_free_scratch(&world->wire);
 	sim_check_destroy(world->checker);
+	history_free(world->history);
 }
 
 /*
@@ -305,6 +307,7 @@ sim_run(raft_u64 seed, const SimOptions *options, raft_u64 *totals,
 	world->seed = seed;
 	world->random_state = seed;
 	world->trace_hash = 14695981039346656037UL;
+	world->history = history_new();
 	if (setjmp(world->abandon) == 0)
 	{
 		begin(world);
@@ -313,13 +316,15 @@ sim_run(raft_u64 seed, const SimOptions *options, raft_u64 *totals,
 			;
 		if (!world->failed)
 			recover_service(world);
+		if (!world->failed)
+			sim_history_judge(world);
 		end(world);
 	}
 	for (i = 0; i < SIM_N_STATISTICS; i++)
 		totals[i] += world->statistics[i];
 	*trace_hash = world->trace_hash;
 	passed = !world->failed;
-	if (!passed)
+	if (!passed && !options->silent)
 	{
 		sim_dump_trace(world);
 		printf("seed %lu violates %s\n", seed, world->violation);
