@@ -26,6 +26,7 @@ sub new
 	}
 	return bless {
 		pid => $pid,
+		owner => $$,
 		file => $options{file},
 		prefix => $options{prefix},
 		ids => [ map { $_->[0] } @{ $options{servers} } ],
@@ -90,6 +91,15 @@ sub end
 	kill($signal, $self->{pid});
 	waitpid($self->{pid}, 0);
 	$self->{pid} = undef;
+	return;
+}
+
+# A test that dies leaves no writer behind; a child of ours that ends does nothing.
+sub DESTROY
+{
+	my ($self) = @_;
+
+	$self->end('KILL') if $self->{owner} == $$;
 	return;
 }
 

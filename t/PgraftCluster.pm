@@ -523,7 +523,8 @@ sub DESTROY
 {
 	my ($self) = @_;
 
-	$_->end('KILL') for @{ $self->{writers} };
+	# in global destruction they may have gone before us
+	$_->end('KILL') for grep { defined } @{ $self->{writers} };
 	kill('CONT', @$_) for values %{ $self->{frozen} || {} };
 	$self->disk($_, stall => 0) for keys %{ $self->{disk} || {} };
 	return;
