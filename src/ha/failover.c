@@ -1,0 +1,362 @@
+/*-------------------------------------------------------------------------
+ *
+ * failover.c
+ *	  What the Raft leader decides by itself: when the cluster needs another
+ *	  primary.
+ *
+ * Runs in the consensus worker once per turn, and acts only on the member that
+ * leads.  It proposes commands and nothing else: who becomes primary follows
+ * from the document (document.c), on every member alike, so a leader that is
+ * deposed in the middle leaves nothing undone.  A proposal that comes too late
+ * is for another epoch or phase, and changes nothing.
+ *
+ * A primary counts as lost when its member's process is gone (its connection
+ * broke and a new one was refused), when it was silent for the election
+ * timeout, or when it was the leader and an election was won because a majority
+ * had not heard of it.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ * IDENTIFICATION
+ *	  src/ha/failover.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "pgraft/ha.h"
+#include "pgraft/ha_state.h"
+#include "pgraft/settings.h"
+
+#define PROMOTION_BOUND_MS 10000	/* an assigned primary must be promoted by then */
+#define TRANSFER_RETRY_MS 30000 /* leadership to the primary, tried again */
+#define LOOK_AGAIN_MS 3600000
+
+/* What this leader has seen and done; begins anew with each leadership. */
+typedef struct Leadership
+{
+	raft_term	term;			/* 0 = does not lead */
+	raft_time	since;
+	raft_id		silent_leader;	/* elected because of its silence; 0 = nobody */
+	uint64		changes;		/* of the document, when it was last looked at */
+	int			phase;
+	uint64		epoch;
+	raft_time	phase_since;	/* seen here */
+	int			proposed;		/* last command, and for which state of the document */
+	uint64		proposed_changes;
+	raft_time	proposed_at;
+	raft_time	transferred_at;
+} Leadership;
+
+static void watch_leadership(PgraftNode *node, const struct raft_status *status);
+static void watch_phase(PgraftNode *node);
+static bool decide(PgraftNode *node, const struct raft_status *status,
+				   PgraftHaCommand *command);
+static bool decide_begin(PgraftNode *node, PgraftHaCommand *command);
+static bool decide_forget(PgraftNode *node, PgraftHaCommand *command);
+static const char *primary_lost(PgraftNode *node, raft_id primary);
+static const char *own_role_lost(PgraftNode *node);
+static void propose(PgraftNode *node, const PgraftHaCommand *command);
+static void prefer_primary_as_leader(PgraftNode *node, const struct raft_status *status);
+static void look_by(raft_time moment);
+
+static Leadership leading;
+static raft_id last_leader = 0; /* before this member led */
+static raft_time next_look = 0;
+
+/* ----------------------------------------------------------------
+ * Once per turn
+ * ----------------------------------------------------------------
+ */
+
+void
+pgraft_ha_step(PgraftNode *node)
+{
+	struct raft_status status;
+	PgraftHaCommand command;
+
+	next_look = node->now + LOOK_AGAIN_MS;
+	if (node->raft == NULL || node->installing ||
+		(pgraft_ha_shared == NULL && pgraft_ha_state_document()->changes == 0))
+		return;
+	raft_status(node->raft, &status);
+	look_by(pgraft_ha_catch_up(node, &status));
+	look_by(pgraft_ha_renew_lease(node, &status));
+	watch_leadership(node, &status);
+	if (leading.term == 0)
+		return;
+	watch_phase(node);
+	if (decide(node, &status, &command))
+		propose(node, &command);
+	else
+		prefer_primary_as_leader(node, &status);
+}
+
+/* The loop may sleep until then as far as these files are concerned. */
+raft_time
+pgraft_ha_deadline(PgraftNode *node)
+{
+	(void) node;
+	return next_look;
+}
+
+static void
+look_by(raft_time moment)
+{
+	if (moment < next_look)
+		next_look = moment;
+}
+
+/* A handover goes from a leader that was just heard; an election does not. */
+static void
+watch_leadership(PgraftNode *node, const struct raft_status *status)
+{
+	if (status->state != RAFT_LEADER)
+	{
+		leading.term = 0;
+		if (status->leader != 0)
+			last_leader = status->leader;
+		return;
+	}
+	if (leading.term == status->term)
+		return;
+	memset(&leading, 0, sizeof(leading));
+	leading.term = status->term;
+	leading.since = node->now;
+	if (last_leader != 0 && last_leader != status->id &&
+		node->now - status->leader_contact >= (raft_time) pgraft_election_timeout / 2)
+		leading.silent_leader = last_leader;
+	last_leader = status->id;
+}
+
+static void
+watch_phase(PgraftNode *node)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+
+	if (leading.phase_since != 0 && leading.phase == document->phase &&
+		leading.epoch == document->epoch)
+		return;
+	leading.phase = document->phase;
+	leading.epoch = document->epoch;
+	leading.phase_since = node->now;
+}
+
+/* ----------------------------------------------------------------
+ * Deciding
+ * ----------------------------------------------------------------
+ */
+
+static bool
+decide(PgraftNode *node, const struct raft_status *status, PgraftHaCommand *command)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	int64		now = pgraft_unix_us();
+
+	memset(command, 0, sizeof(*command));
+	command->epoch = document->epoch;
+	command->time = now;
+	if (document->phase == PGRAFT_HA_NONE)
+	{
+		/* pgraft_init() ran where the first leader is */
+		if (pgraft_ha_shared == NULL || !status->own_term_committed)
+			return false;
+		command->kind = PGRAFT_HA_BEGIN_EPOCH;
+		command->member = status->id;
+		strlcpy(command->reason, "the first primary", sizeof(command->reason));
+		return pgraft_ha_find_member(unconstify(PgraftHaDocument *, document),
+									 status->id) != NULL;
+	}
+	if (decide_begin(node, command))
+		return true;
+	if (document->switchover_from != 0)
+	{
+		if (now >= document->switchover_deadline)
+		{
+			command->kind = PGRAFT_HA_SWITCHOVER_ABORT;
+			return true;
+		}
+		look_by(node->now + (raft_time) (document->switchover_deadline - now) / 1000 + 1);
+	}
+	return decide_forget(node, command);
+}
+
+static bool
+decide_begin(PgraftNode *node, PgraftHaCommand *command)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	const char *reason;
+
+	if (document->paused || document->primary == 0)
+		return false;
+	reason = primary_lost(node, document->primary);
+	if (reason == NULL && document->phase == PGRAFT_HA_ASSIGNED)
+	{
+		raft_time	bound = leading.phase_since +
+			Max(PROMOTION_BOUND_MS, 5 * (raft_time) pgraft_election_timeout);
+
+		if (node->now >= bound)
+			reason = "the chosen primary was not promoted in time";
+		else
+			look_by(bound);
+	}
+	if (reason == NULL)
+		return false;
+	command->kind = PGRAFT_HA_BEGIN_EPOCH;
+	strlcpy(command->reason, reason, sizeof(command->reason));
+	return true;
+}
+
+/* Returns why, or NULL. */
+static const char *
+primary_lost(PgraftNode *node, raft_id primary)
+{
+	struct raft_peer_status peer;
+	raft_time	silent_since;
+
+	if (primary == node->identity.node_id)
+		return own_role_lost(node);
+	if (raft_peer_status(node->raft, primary, &peer) != RAFT_OK)
+		return "the primary is no member any more";
+	if (!peer.connected)
+		return "the primary's process is gone";
+	if (primary == leading.silent_leader && peer.last_contact == 0)
+		return "the primary was silent";
+	silent_since = Max(peer.last_contact, leading.since) + (raft_time) pgraft_election_timeout;
+	if (node->now >= silent_since)
+		return "the primary was silent";
+	look_by(silent_since);
+	return NULL;
+}
+
+/* The document takes this server for the primary, and it was restarted. */
+static const char *
+own_role_lost(PgraftNode *node)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	raft_time	bound = Max(leading.phase_since, leading.since) +
+		(raft_time) pgraft_election_timeout;
+	PgraftHaLocal local;
+
+	if (document->phase != PGRAFT_HA_STEADY)
+		return NULL;
+	if (pgraft_ha_shared == NULL)
+		return "the primary was started without HA mode";
+	pgraft_ha_read_local(&local);
+	if (local.promoted_epoch == document->epoch)
+		return NULL;
+	if (node->now < bound)
+	{
+		look_by(bound);
+		return NULL;
+	}
+	return "the primary was restarted";
+}
+
+/* Who is no member of the cluster any more is no data member either. */
+static bool
+decide_forget(PgraftNode *node, PgraftHaCommand *command)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	const struct raft_config *config = raft_get_config(node->raft);
+	int			i;
+
+	if (!raft_config_committed(node->raft))
+		return false;
+	for (i = 0; i < document->n_members; i++)
+	{
+		const PgraftHaMember *member = &document->members[i];
+
+		if (member->id == document->primary || raft_config_find(config, member->id) != NULL)
+			continue;
+		command->kind = PGRAFT_HA_FORGET;
+		command->member = member->id;
+		return true;
+	}
+	return false;
+}
+
+/* ----------------------------------------------------------------
+ * Acting
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Once for each state of the document: as long as this member leads, what it
+ * proposed will be applied or refused.
+ */
+static void
+propose(PgraftNode *node, const PgraftHaCommand *command)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	struct raft_proposal proposal;
+	StringInfoData buffer;
+	raft_index	index;
+	raft_term	term;
+	int			error;
+
+	if (leading.proposed == command->kind && leading.proposed_changes == document->changes)
+	{
+		raft_time	again = leading.proposed_at + (raft_time) pgraft_election_timeout * 2;
+
+		if (node->now < again)
+		{
+			look_by(again);
+			return;
+		}
+	}
+	initStringInfo(&buffer);
+	pgraft_ha_encode_entry(&buffer, command);
+	proposal.data = (const unsigned char *) buffer.data;
+	proposal.length = (size_t) buffer.len;
+	error = raft_propose(node->raft, &proposal, 1, &index, &term);
+	pfree(buffer.data);
+	if (error != RAFT_OK)
+	{
+		look_by(node->now + (raft_time) pgraft_heartbeat_interval);
+		return;
+	}
+	if (command->kind == PGRAFT_HA_BEGIN_EPOCH)
+		ereport(LOG,
+				(errmsg("pgraft member %u begins epoch %llu: %s", node->identity.node_id,
+						(unsigned long long) command->epoch + 1, command->reason)));
+	leading.proposed = command->kind;
+	leading.proposed_changes = document->changes;
+	leading.proposed_at = node->now;
+}
+
+/* With both in one place a failure of either costs one detection, not two. */
+static void
+prefer_primary_as_leader(PgraftNode *node, const struct raft_status *status)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	const struct raft_member *member;
+	struct raft_peer_status peer;
+	raft_time	calm = Max(leading.since, leading.phase_since) +
+		2 * (raft_time) pgraft_election_timeout;
+
+	if (document->phase != PGRAFT_HA_STEADY || document->paused ||
+		document->primary == status->id || status->transfer_target != 0 ||
+		!status->own_term_committed || node->disk_full)
+		return;
+	if (leading.transferred_at != 0)
+		calm = Max(calm, leading.transferred_at + TRANSFER_RETRY_MS);
+	if (node->now < calm)
+	{
+		look_by(calm);
+		return;
+	}
+	member = raft_config_find(raft_get_config(node->raft), document->primary);
+	if (member == NULL || member->role != RAFT_VOTER ||
+		raft_peer_status(node->raft, document->primary, &peer) != RAFT_OK ||
+		!peer.connected || peer.progress != RAFT_PROGRESS_REPLICATE)
+	{
+		look_by(node->now + (raft_time) pgraft_election_timeout);
+		return;
+	}
+	leading.transferred_at = node->now;
+	if (raft_transfer(node->raft, document->primary) == RAFT_OK)
+		ereport(DEBUG1,
+				(errmsg_internal("pgraft leadership goes to the primary, member %u",
+								 document->primary)));
+}
