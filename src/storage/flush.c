@@ -351,8 +351,9 @@ wait_for_work(PgraftFlush *flush)
 	(void) pgraft_storage_make_ready(flush->storage, &error);
 	pthread_mutex_lock(&flush->mutex);
 
-	/* the job that comes next learns of it */
-	if (error.code != PGRAFT_OK && error.code != PGRAFT_ERR_NO_SPACE)
+	/* the job that comes next learns of it; a shortage may be over by then */
+	if (error.code != PGRAFT_OK && error.code != PGRAFT_ERR_NO_SPACE &&
+		error.code != PGRAFT_ERR_NOMEM)
 		flush->failure = error;
 }
 
