@@ -51,7 +51,7 @@ UNIT_LIB = $(BUILD)/unit/libhelpers.a
 # the checker of client histories, for the simulator and a program of its own
 HISTORY_OBJS = $(patsubst test/history/%.c,$(BUILD)/history/%.o,\
 	$(filter-out %/check_history.c %/client.c,$(wildcard test/history/*.c)))
-HISTORY_CHECK = $(BUILD)/history/check_history
+HISTORY_CHECK = $(BUILD)/history/check_history $(BUILD)/history/history_client
 # entry points for libFuzzer, each also linked with a main() that replays inputs
 FUZZ_SOURCES = $(wildcard test/fuzz/fuzz_*.c)
 FUZZ_OBJS = $(patsubst test/fuzz/%.c,$(BUILD)/fuzz/%.o,$(wildcard test/fuzz/*.c))
@@ -217,8 +217,12 @@ $(BUILD)/history/%.o: test/history/%.c
 	@$(MAKEDIR)
 	$(CC) $(CFLAGS) -fPIC $(FRONT_CPPFLAGS) -c -o $@ $<
 
-$(HISTORY_CHECK): $(BUILD)/history/check_history.o $(HISTORY_OBJS)
+$(BUILD)/history/check_history: $(BUILD)/history/check_history.o $(HISTORY_OBJS)
 	$(CC) $(CFLAGS) -o $@ $^ $(LDFLAGS)
+
+$(BUILD)/history/history_client: test/history/client.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -I$(includedir) -o $@ $< $(LDFLAGS) $(libpq_pgport) $(FRONT_LIBS)
 
 $(UNIT_LIB): $(UNIT_HELPERS) $(HISTORY_OBJS)
 	@$(MAKEDIR)
