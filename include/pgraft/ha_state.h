@@ -17,6 +17,7 @@
 /* state.c: valid until the next command is applied */
 extern const PgraftHaDocument *pgraft_ha_state_document(void);
 extern void pgraft_ha_state_set_loaded(bool is_loaded);
+extern void pgraft_ha_state_obey(void);
 
 /*
  * catchup.c.  The token is that of no operation: answers with it go to

@@ -128,6 +128,7 @@ pgraft_ha_document_apply(PgraftHaDocument *document, const PgraftHaCommand *comm
 						 const char **why)
 {
 	const Transition *transition;
+	const PgraftHaMember *member = find_member(document, command->member);
 	PgraftHaVerdict verdict;
 
 	*why = "";
@@ -147,10 +148,18 @@ pgraft_ha_document_apply(PgraftHaDocument *document, const PgraftHaCommand *comm
 		*why = "it does not belong to the present phase";
 		return PGRAFT_HA_STALE;
 	}
-	if (transition->needs_member && find_member(document, command->member) == NULL)
+	if (transition->needs_member && member == NULL)
 	{
 		*why = "there is no such data member";
 		return PGRAFT_HA_REFUSED;
+	}
+
+	/* a late word of a server that was replaced since says nothing of the new one */
+	if (transition->needs_member && command->incarnation != member->incarnation &&
+		(command->incarnation != 0 || command->kind == PGRAFT_HA_REPORT))
+	{
+		*why = "it is about another incarnation of the member";
+		return PGRAFT_HA_STALE;
 	}
 	if (transition->from_primary && command->member != document->primary)
 	{
@@ -333,6 +342,9 @@ apply_begin(PgraftHaDocument *document, const PgraftHaCommand *command, const ch
 		}
 		begin_epoch(document, command, command->reason);
 		assign(document, command->member);
+
+		/* nobody else may be chosen before it says what it has */
+		include_primary(document, &document->sync, command->member);
 		*why = "the first primary was assigned";
 		return PGRAFT_HA_DONE;
 	}
@@ -1062,8 +1074,8 @@ pgraft_ha_document_check(const PgraftHaDocument *document)
 	if ((document->sync.n != 0 && !set_is_proper(&document->sync)) ||
 		(document->next_sync.n != 0 && !set_is_proper(&document->next_sync)))
 		return "the sync sets are proper";
-	if ((document->primary_epoch > 0) != (document->sync.n > 0))
-		return "there is a sync set from the first promotion on";
+	if ((document->epoch > 0) != (document->sync.n > 0))
+		return "there is a sync set from the first primary on";
 	if (document->force_target != 0 && document->phase != PGRAFT_HA_SEALING &&
 		document->phase != PGRAFT_HA_ASSIGNED)
 		return "a forced choice ends with the promotion";

@@ -80,6 +80,7 @@ pgraft_ha_step(PgraftNode *node)
 		(pgraft_ha_shared == NULL && pgraft_ha_state_document()->changes == 0))
 		return;
 	raft_status(node->raft, &status);
+	pgraft_ha_state_obey();
 	look_by(pgraft_ha_catch_up(node, &status));
 	look_by(pgraft_ha_renew_lease(node, &status));
 	watch_leadership(node, &status);
@@ -271,6 +272,7 @@ decide_forget(PgraftNode *node, PgraftHaCommand *command)
 			continue;
 		command->kind = PGRAFT_HA_FORGET;
 		command->member = member->id;
+		command->incarnation = member->incarnation;
 		return true;
 	}
 	return false;

@@ -36,7 +36,7 @@
 
 static bool is_promoted_primary(const PgraftNode *node);
 static bool quorum_is_connected(PgraftNode *node);
-static int64 lease_end(PgraftNode *node, const struct raft_status *status);
+static int64 lease_end(const struct raft_status *status);
 static void raise_fence(uint64 until, uint64 epoch);
 
 raft_time
@@ -46,7 +46,7 @@ pgraft_ha_renew_lease(PgraftNode *node, const struct raft_status *status)
 
 	if (pgraft_ha_shared == NULL)
 		return node->now + FAR_AHEAD_MS;
-	until = lease_end(node, status);	/* also looks for pauses: each turn */
+	until = lease_end(status);	/* also looks for pauses: each turn */
 	if (!is_promoted_primary(node) || !quorum_is_connected(node))
 	{
 		if (pg_atomic_read_u64(&pgraft_ha_shared->fence_until) != 0)
@@ -96,7 +96,7 @@ quorum_is_connected(PgraftNode *node)
 
 /* In microseconds of CLOCK_BOOTTIME; 0 = nothing to go by. */
 static int64
-lease_end(PgraftNode *node, const struct raft_status *status)
+lease_end(const struct raft_status *status)
 {
 	static int64 last_turn = 0;
 	static raft_time trusted_from = 0;

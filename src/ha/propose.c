@@ -18,6 +18,7 @@
 #include "pgraft/command.h"
 #include "pgraft/ha.h"
 #include "pgraft/ha_state.h"
+#include "pgraft/settings.h"
 #include "pgraft/shmem.h"
 
 /* Appends the encoded entry for the log. */
@@ -37,11 +38,20 @@ pgraft_ha_encode_entry(StringInfo buffer, const PgraftHaCommand *command)
 int
 pgraft_ha_propose(const PgraftHaCommand *command, int timeout_ms)
 {
+	PgraftHaCommand stamped = *command;
 	StringInfoData buffer;
 	PgraftCall	call;
 
+	/* what this server says of itself is true of this membership only */
+	if (stamped.member == (uint32) pgraft_node_id && stamped.incarnation == 0)
+	{
+		PgraftStatus status;
+
+		pgraft_read_status(&status);
+		stamped.incarnation = status.raft.incarnation;
+	}
 	initStringInfo(&buffer);
-	pgraft_ha_encode_entry(&buffer, command);
+	pgraft_ha_encode_entry(&buffer, &stamped);
 	memset(&call, 0, sizeof(call));
 	call.kind = PGRAFT_REQUEST_PROPOSE;
 	call.data = buffer.data;

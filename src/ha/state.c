@@ -28,7 +28,6 @@
 #include "pgraft/ha_state.h"
 
 static void publish(void);
-static void obey_newer_epoch(void);
 static void log_transition(const PgraftHaCommand *command, PgraftHaVerdict verdict,
 						   const char *why);
 
@@ -41,8 +40,11 @@ void
 pgraft_ha_state_reset(void)
 {
 	pgraft_ha_document_init(&document);
-	loaded = false;
-	publish();
+	digest = 0;
+
+	/* before a snapshot is loaded what others see stays as it is */
+	if (!loaded)
+		publish();
 }
 
 const PgraftHaDocument *
@@ -67,7 +69,6 @@ pgraft_ha_state_apply(const unsigned char *data, size_t length, uint64 index, ui
 {
 	PgraftHaCommand command;
 	PgraftHaVerdict result;
-	uint64		epoch = document.epoch;
 	const char *why;
 
 	*verdict = PGRAFT_HA_REFUSED;
@@ -83,26 +84,34 @@ pgraft_ha_state_apply(const unsigned char *data, size_t length, uint64 index, ui
 	*verdict = (uint64) result;
 	if (result == PGRAFT_HA_DONE)
 	{
-		if (document.epoch != epoch)
-			obey_newer_epoch();
+		pgraft_ha_state_obey();
 		publish();
 	}
 	log_transition(&command, result, why);
 }
 
 /*
- * Order matters: sealed and fenced before anybody can read of the new epoch and
- * report a position for it.
+ * Nothing is open for an epoch older than the document's.  Comes before the
+ * document is published: sealed and fenced before anybody can read of the new
+ * epoch and report a position for it.  Repeated each turn, in case "pgraft ha"
+ * opened for the older epoch in that moment.
  */
-static void
-obey_newer_epoch(void)
+void
+pgraft_ha_state_obey(void)
 {
+	uint64		open_epoch;
+
 	if (pgraft_ha_shared == NULL)
 		return;
-	if (!pgraft_ha_disabled("seal"))
+	open_epoch = pg_atomic_read_u64(&pgraft_ha_shared->open_epoch);
+	if (open_epoch != 0 && open_epoch < document.epoch && !pgraft_ha_disabled("seal"))
+	{
 		pg_atomic_write_u64(&pgraft_ha_shared->open_epoch, 0);
-	pg_atomic_write_u64(&pgraft_ha_shared->fence_until, 0);
-	pg_memory_barrier();
+		pg_memory_barrier();
+	}
+	if (pg_atomic_read_u64(&pgraft_ha_shared->fence_epoch) < document.epoch &&
+		pg_atomic_read_u64(&pgraft_ha_shared->fence_until) != 0)
+		pgraft_ha_fence_now();
 }
 
 static void
@@ -159,15 +168,12 @@ pgraft_ha_state_save(unsigned char *buffer)
 bool
 pgraft_ha_state_load(const unsigned char *data, size_t length)
 {
-	uint64		epoch = document.epoch;
-
 	if (!pgraft_ha_document_decode(&document, data, length) || document.changes == 0)
 	{
 		pgraft_ha_document_init(&document);
 		return false;
 	}
-	if (document.epoch != epoch)
-		obey_newer_epoch();
+	pgraft_ha_state_obey();
 	publish();
 	return true;
 }
