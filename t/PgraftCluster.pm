@@ -15,6 +15,7 @@ use Carp qw(croak);
 use Cwd qw(abs_path);
 use File::Basename qw(basename dirname);
 use PgraftWriter;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -481,6 +482,72 @@ sub wait_writes
 	return;
 }
 
+# A client whose history is judged in the end, trying the servers in the order
+# given (test/history/client.c).
+sub start_recorder
+{
+	my ($self, $name, @servers) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir() . "/$name.history";
+
+	die "PGRAFT_HISTORY is not set: run the tests with make\n" if !$ENV{PGRAFT_HISTORY};
+	my @conninfo = map {
+		my $node = $self->node($_);
+		"host='" . $node->host . "' port=" . $node->port . ' dbname=postgres connect_timeout=2'
+	} @servers ? @servers : $self->ids;
+	my $pid = fork();
+	die "could not fork: $!\n" if !defined $pid;
+	if ($pid == 0)
+	{
+		exec("$ENV{PGRAFT_HISTORY}/history_client", '--output', $file, '--name', $name,
+			'--seed', int(rand(1 << 30)), '--pause', 2, @conninfo)
+		  or POSIX::_exit(127);
+	}
+	push @{ $self->{recorders} }, { pid => $pid, file => $file, name => $name };
+	return;
+}
+
+# Operations recorded so far, of all recorders
+sub recorded
+{
+	my ($self) = @_;
+	my $n = 0;
+
+	for my $recorder (@{ $self->{recorders} })
+	{
+		open(my $in, '<', $recorder->{file}) or next;
+		$n++ while <$in>;
+	}
+	return $n;
+}
+
+# Ends the recorders; all that they saw must be linearizable.
+sub judge_history
+{
+	my ($self, $what) = @_;
+	my $all = PostgreSQL::Test::Utils::tempdir() . '/all.history';
+	my $n = 0;
+
+	kill('TERM', map { $_->{pid} } @{ $self->{recorders} });
+	open(my $out, '>', $all) or croak "could not write \"$all\": $!";
+	for my $recorder (@{ $self->{recorders} })
+	{
+		local $?;
+		waitpid($recorder->{pid}, 0);
+		open(my $in, '<', $recorder->{file}) or croak "could not read \"$recorder->{file}\": $!";
+		while (<$in>)
+		{
+			print $out $_;
+			$n++;
+		}
+	}
+	close($out);
+	$self->{recorders} = [];
+	my $said = qx($ENV{PGRAFT_HISTORY}/check_history $all);
+	is($? >> 8, 0, "$what: the history is linearizable") or diag($said);
+	note("$n operations: $said");
+	return $n;
+}
+
 # Every acknowledged key and log entry is on every member; refused ones on none.
 sub check_record
 {
@@ -525,6 +592,7 @@ sub DESTROY
 
 	# in global destruction they may have gone before us
 	$_->end('KILL') for grep { defined } @{ $self->{writers} };
+	kill('KILL', map { $_->{pid} } grep { defined } @{ $self->{recorders} || [] });
 	kill('CONT', @$_) for values %{ $self->{frozen} || {} };
 	$self->disk($_, stall => 0) for keys %{ $self->{disk} || {} };
 	return;
