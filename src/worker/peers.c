@@ -35,6 +35,8 @@ static void fill_options(const PgraftNode *node, PgraftNetOptions *options);
 static PgraftHelloStatus on_hello(void *context, const PgraftFrameHeader *header,
 								  const PgraftHello *hello, const char *remote,
 								  char *text, size_t text_size);
+static bool may_begin_anew(const PgraftNode *node, const PgraftFrameHeader *header,
+						   const PgraftHello *hello);
 static PgraftHelloStatus accept_invitation(PgraftNode *node, const PgraftFrameHeader *header,
 										   const PgraftHello *hello,
 										   char *text, size_t text_size);
@@ -178,6 +180,7 @@ pgraft_peers_refresh(PgraftNode *node)
 	PgraftNetPeer *peers;
 	PgraftError error;
 	const struct raft_config *config;
+	struct raft_status status;
 	bool		leads = pgraft_is_leader_here(node);
 	int			n = 0;
 	int			i;
@@ -186,6 +189,7 @@ pgraft_peers_refresh(PgraftNode *node)
 		return;
 	node->peers_changed = false;
 	config = raft_get_config(node->raft);
+	raft_status(node->raft, &status);
 	peers = palloc0(sizeof(PgraftNetPeer) * (RAFT_MAX_MEMBERS * 2));
 	for (i = 0; i < config->n_members; i++)
 	{
@@ -207,6 +211,7 @@ pgraft_peers_refresh(PgraftNode *node)
 		 */
 		peer->invite = leads && member->role == RAFT_LEARNER &&
 			member->old_role == RAFT_ROLE_NONE;
+		peer->term = peer->invite ? status.term : 0;
 	}
 	for (i = 0; i < node->n_strangers;)
 	{
@@ -292,12 +297,8 @@ on_hello(void *context, const PgraftFrameHeader *header, const PgraftHello *hell
 				 pgraft_cluster_id);
 		return PGRAFT_HELLO_WRONG_CLUSTER;
 	}
-	if (header->to_incarnation > node->identity.incarnation && hello->invite)
+	if (may_begin_anew(node, header, hello))
 	{
-		/*
-		 * Incarnations are log indexes: a greater one, under which we are a
-		 * learner, was committed after our membership had ended.
-		 */
 		PgraftError error;
 
 		memset(&error, 0, sizeof(error));
@@ -318,6 +319,28 @@ on_hello(void *context, const PgraftFrameHeader *header, const PgraftHello *hell
 	}
 	add_stranger(node, header, hello);
 	return PGRAFT_HELLO_OK;
+}
+
+/*
+ * Does a leader invite us under a membership that replaces ours?  Incarnations
+ * are log indexes: a greater one was added after ours had ended.  A smaller one
+ * comes from a leader that never had the entry which added us; only a term
+ * above ours proves that this entry is not committed, so that nothing which we
+ * acknowledged under it ever counted.  A leader below our term may have been
+ * deposed: what it adds ends nothing.
+ */
+static bool
+may_begin_anew(const PgraftNode *node, const PgraftFrameHeader *header,
+			   const PgraftHello *hello)
+{
+	struct raft_status status;
+
+	if (!hello->invite || header->to_incarnation == node->identity.incarnation)
+		return false;
+	raft_status(node->raft, &status);
+	if (header->to_incarnation > node->identity.incarnation)
+		return hello->term >= status.term;
+	return hello->term > status.term;
 }
 
 static PgraftHelloStatus

@@ -116,16 +116,18 @@ draw_delay(SimWorld *world, SimLink *link)
 }
 
 /*
- * A blank receiver may join only on the word of a sender whose configuration
+ * A blank receiver may join only on the word of a leader whose configuration
  * has it as a learner (one that never voted): its state cannot have counted.
  */
 static int
 invites(const SimNode *from, const struct raft_message *m)
 {
+	struct raft_status status;
 	const struct raft_member *member;
 
+	raft_status(from->raft, &status);
 	member = raft_config_find(raft_get_config(from->raft), m->to);
-	return member != NULL && member->role == RAFT_LEARNER &&
+	return status.state == RAFT_LEADER && member != NULL && member->role == RAFT_LEARNER &&
 		member->old_role == RAFT_ROLE_NONE &&
 		member->incarnation == m->to_incarnation;
 }

@@ -574,9 +574,9 @@ adopt(SimWorld *world, SimNode *node, const SimMessage *message)
 }
 
 /*
- * Is this member to begin anew under another incarnation?  The sender has it
- * as a learner that never voted.  A greater incarnation was added after ours
- * had ended.  A smaller one comes from a leader that never had the entry which
+ * Is this member to begin anew under another incarnation?  The rule of the
+ * worker's on_hello().  The leader has it as a learner that never voted.  A
+ * greater incarnation was added after ours had ended.  A smaller one comes from a leader that never had the entry which
  * added us: if its term is above ours, that entry cannot have been committed,
  * so nothing that we acknowledged under it ever counted.
  */
@@ -587,11 +587,11 @@ is_invited(const SimNode *node, const SimMessage *message)
 
 	if (!message->invite || message->m.to_incarnation == node->incarnation)
 		return 0;
-	if (message->m.to_incarnation > node->incarnation)
-		return 1;
 	if (node->raft == NULL)
-		return 0;
+		return message->m.to_incarnation > node->incarnation;
 	raft_status(node->raft, &status);
+	if (message->m.to_incarnation > node->incarnation)
+		return message->m.term >= status.term;
 	return message->m.term > status.term;
 }
 
