@@ -641,7 +641,7 @@ apply_sync_end(PgraftHaDocument *document, const PgraftHaCommand *command, const
 	}
 	if (document->next_sync.n == 0)
 		return PGRAFT_HA_UNCHANGED;
-	if (command->sync.n == 0)
+	if (command->sync.n == 0 || sets_equal(&command->sync, &document->next_sync))
 	{
 		document->sync = document->next_sync;
 		*why = "the sync set was changed";
@@ -650,7 +650,7 @@ apply_sync_end(PgraftHaDocument *document, const PgraftHaCommand *command, const
 		*why = "the change of the sync set was given up";
 	else
 	{
-		*why = "that sync set is not the one in force";
+		*why = "that sync set is neither of the two in force";
 		return PGRAFT_HA_REFUSED;
 	}
 	memset(&document->next_sync, 0, sizeof(document->next_sync));

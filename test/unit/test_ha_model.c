@@ -543,6 +543,7 @@ change_sync_set(uint32 id)
 			return;
 		prepare(&command, PGRAFT_HA_SYNC_END, id);
 		command.epoch = server->running_epoch;
+		command.sync = server->next;
 		send(&command);
 		return;
 	}
@@ -796,7 +797,7 @@ int
 main(int argc, char **argv)
 {
 	uint64		seed = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-	int			schedules = argc > 2 ? atoi(argv[2]) : 8000;
+	int			schedules = argc > 2 ? atoi(argv[2]) : 20000;
 	int			i;
 
 	for (i = 0; i < schedules && violation == NULL; i++)
