@@ -70,14 +70,14 @@ typedef struct SimChecker SimChecker;
  */
 #define SIM_STATISTICS(X) \
 	X(events) X(elections) X(two_leaders) X(prevotes) X(commits) X(applied) \
-	X(truncations) X(config_changes) X(promotions) X(removals) X(adoptions) \
+	X(truncations) X(config_changes) X(joint_entered) X(joint_left) X(added_again) X(promotions) X(removals) X(adoptions) \
 	X(readoptions) X(wipes) X(transfers) X(step_downs) \
 	X(snapshots_taken) X(snapshots_installed) X(snapshots_kept_log) \
 	X(snapshot_chunks) X(snapshot_reads) X(log_reads) X(compactions) \
 	X(crashes) X(crashes_in_io) X(power_losses) X(blackouts) X(restarts) \
 	X(torn_writes) X(torn_tails_recovered) X(lost_metadata) X(disk_full) \
 	X(fsync_failures) X(slow_disks) X(epochs_in_flight) X(group_flushes) \
-	X(pauses) X(drifts) X(partitions) X(asymmetric) X(bridges) \
+	X(pauses) X(drifts) X(partitions) X(isolated) X(isolated_leaders) X(two_sides) X(asymmetric) X(bridges) \
 	X(messages) X(lost) X(duplicated) X(reordered) X(blocked) X(ignored) \
 	X(peer_lost) X(peer_found) \
 	X(writes) X(writes_acknowledged) X(writes_lost) X(outcomes_unknown) \
@@ -370,6 +370,7 @@ struct SimWorld
 
 	SimChecker *checker;
 	struct History *history;
+	unsigned int ever_members;	/* bit per id: was in a configuration */
 	PgraftWireScratch wire;		/* decoded messages point in here */
 	unsigned char *frame;
 	size_t		frame_capacity;

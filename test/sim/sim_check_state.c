@@ -208,6 +208,20 @@ count_changes(SimWorld *world, const struct raft_config *old,
 	int			i;
 
 	SIM_COUNT(world, config_changes);
+	if (new->joint && !old->joint)
+		SIM_COUNT(world, joint_entered);
+	if (old->joint && !new->joint)
+		SIM_COUNT(world, joint_left);
+	for (i = 0; i < new->n_members; i++)
+	{
+		raft_id		id = new->members[i].id;
+
+		if (raft_config_find(old, id) != NULL)
+			continue;
+		if ((world->ever_members >> id & 1) != 0)
+			SIM_COUNT(world, added_again);
+		world->ever_members |= 1U << id;
+	}
 	for (i = 0; i < old->n_members; i++)
 	{
 		const struct raft_member *before = &old->members[i];

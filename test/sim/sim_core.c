@@ -101,6 +101,34 @@ sim_trace(SimWorld *world, const char *format,...)
 		puts(line);
 }
 
+/* Where everybody stands, as the last lines before the verdict. */
+static void
+trace_members(SimWorld *world)
+{
+	int			i;
+
+	for (i = 0; i < world->settings.n_slots; i++)
+	{
+		const SimNode *node = &world->nodes[i];
+		struct raft_status status;
+
+		if (node->raft == NULL)
+		{
+			sim_trace(world, "STATE %u.%lu %s", node->id, node->incarnation,
+					  node->has_state ? "down" : "blank");
+			continue;
+		}
+		raft_status(node->raft, &status);
+		sim_trace(world, "STATE %u.%lu %s%s t%lu vote %u leader %u log %lu..%lu/%lu durable %lu "
+				  "commit %lu applied %lu snapshot %lu/%lu", node->id, node->incarnation,
+				  raft_state_name(status.state), node->paused ? " paused" : "",
+				  status.term, status.vote, status.leader, status.first_index,
+				  status.last_index, status.last_term, status.durable_index,
+				  status.commit_index, status.applied_index, status.snapshot_index,
+				  status.snapshot_term);
+	}
+}
+
 /*
  * The run ends at the next turn of the event loop; the first violation is the
  * one that is reported, later ones are its consequences.
@@ -118,6 +146,7 @@ sim_violation(SimWorld *world, const char *invariant, const char *format,...)
 	va_end(args);
 	world->failed = 1;
 	snprintf(world->violation, sizeof(world->violation), "%s: %s", invariant, text);
+	trace_members(world);
 	sim_trace(world, "VIOLATION %s", world->violation);
 }
 

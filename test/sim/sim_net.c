@@ -319,11 +319,15 @@ sim_net_partition(SimWorld *world)
 		case 7:
 		case 8:
 			shape = "one member alone";
+			SIM_COUNT(world, isolated);
+			if (leader != NULL && one == 1U << leader->slot)
+				SIM_COUNT(world, isolated_leaders);
 			block_between(world, one, all & ~one);
 			block_between(world, all & ~one, one);
 			break;
 		case 1:
 			shape = "two sides";
+			SIM_COUNT(world, two_sides);
 			block_between(world, half, all & ~half);
 			block_between(world, all & ~half, half);
 			break;
