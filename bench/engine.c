@@ -104,14 +104,15 @@ main(int argc, char **argv)
 	}
 	for (; optind < argc; optind++)
 	{
-		int			members = atoi(argv[optind]);
+		char	   *end;
+		long		members = strtol(argv[optind], &end, 10);
 
-		if (members < 1 || members > RAFT_MAX_VOTERS)
+		if (*end != '\0' || members < 1 || members > RAFT_MAX_VOTERS)
 		{
 			fprintf(stderr, "members must be 1 to %d\n", RAFT_MAX_VOTERS);
 			return 2;
 		}
-		run(&options, members);
+		run(&options, (int) members);
 	}
 	return 0;
 }

@@ -1,4 +1,5 @@
-/*
+/*-------------------------------------------------------------------------
+ *
  * memory_cluster.c
  *	  Three Raft members in one process: what a host of the engine has to do.
  *
@@ -6,6 +7,8 @@
  *
  * Disk and network are memory here.  A real host writes each update as one batch,
  * flushes it, and only then sends messages_after and calls raft_persisted().
+ *
+ *-------------------------------------------------------------------------
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,7 +126,7 @@ main(void)
 	for (int i = 1; i <= 6; i++)
 	{
 		char		text[16];
-		struct raft_proposal proposal = {(size_t) sprintf(text, "command %d", i), (unsigned char *) text};
+		struct raft_proposal proposal = {snprintf(text, sizeof(text), "command %d", i), (unsigned char *) text};
 		raft_index	index;
 		raft_term	term;
 

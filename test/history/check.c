@@ -204,8 +204,10 @@ check_reads(const History *history, HistoryOperation **operations, size_t n, cha
 				operations[i]->end != HISTORY_UNKNOWN_END &&
 				operations[i]->end < operations[j]->start)
 			{
-				size_t		before = place_in_list(longest->list, history_text(history, operations[i]->argument));
-				size_t		after = place_in_list(longest->list, history_text(history, operations[j]->argument));
+				size_t		before = place_in_list(longest->list,
+												   history_text(history, operations[i]->argument));
+				size_t		after = place_in_list(longest->list,
+												  history_text(history, operations[j]->argument));
 
 				if (after != 0 && (before == 0 || before > after))
 					return bad(history, report, "the order read is not the order of appending",

@@ -576,9 +576,10 @@ adopt(SimWorld *world, SimNode *node, const SimMessage *message)
 /*
  * Is this member to begin anew under another incarnation?  The rule of the
  * worker's on_hello().  The leader has it as a learner that never voted.  A
- * greater incarnation was added after ours had ended.  A smaller one comes from a leader that never had the entry which
- * added us: if its term is above ours, that entry cannot have been committed,
- * so nothing that we acknowledged under it ever counted.
+ * greater incarnation was added after ours had ended.  A smaller one comes from
+ * a leader that never had the entry which added us: if its term is above ours,
+ * that entry cannot have been committed, so nothing that we acknowledged under
+ * it ever counted.
  */
 static int
 is_invited(const SimNode *node, const SimMessage *message)

@@ -131,7 +131,7 @@ ctl_random_password(void)
 	if (!pg_strong_random(bytes, sizeof(bytes)))
 		pg_fatal("could not generate a random password");
 	for (i = 0; i < PASSWORD_BYTES; i++)
-		sprintf(text + i * 2, "%02x", bytes[i]);
+		snprintf(text + i * 2, 3, "%02x", bytes[i]);
 	return text;
 }
 
