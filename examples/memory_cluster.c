@@ -112,7 +112,7 @@ main(void)
 			.id = i + 1, .incarnation = 1, .role = RAFT_VOTER, .target_role = RAFT_VOTER};
 	for (raft_id id = 1; id <= N; id++)
 	{
-		struct raft_callbacks callbacks = {NULL};	/* nothing here outgrows the engine's cache */
+		struct raft_callbacks callbacks = {.read_entries = NULL};	/* all fits its cache */
 		struct raft_params params = {.id = id, .incarnation = 1, .seed = 42 + id};
 
 		raft_params_default(&params);

@@ -70,8 +70,8 @@ typedef struct SimChecker SimChecker;
  */
 #define SIM_STATISTICS(X) \
 	X(events) X(elections) X(two_leaders) X(prevotes) X(commits) X(applied) \
-	X(truncations) X(config_changes) X(joint_entered) X(joint_left) X(added_again) X(promotions) X(removals) X(adoptions) \
-	X(readoptions) X(wipes) X(transfers) X(step_downs) \
+	X(truncations) X(config_changes) X(joint_entered) X(joint_left) X(added_again) \
+	X(promotions) X(removals) X(adoptions) X(readoptions) X(wipes) X(transfers) X(step_downs) \
 	X(snapshots_taken) X(snapshots_installed) X(snapshots_kept_log) \
 	X(snapshot_chunks) X(snapshot_reads) X(log_reads) X(compactions) \
 	X(crashes) X(crashes_in_io) X(power_losses) X(blackouts) X(restarts) \
