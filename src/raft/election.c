@@ -285,6 +285,7 @@ become_leader(struct raft *raft)
 	for (i = 0; i < raft->config.n_members; i++)
 		raft_progress_reset(raft, &raft->peers[i]);
 	raft->heartbeat_due = raft->now;
+	raft->upkeep_due = raft->now;
 	raft->term_start = raft->log.last + 1;
 	raft->last_at_heartbeat = raft->term_start;
 	raft_trace(raft, "leader", raft->term, raft->log.last);

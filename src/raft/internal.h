@@ -252,6 +252,7 @@ struct raft
 	raft_time	hint_until;
 	int			campaign_flags; /* RAFT_FLAG_* of the running campaign */
 	raft_time	heartbeat_due;
+	raft_time	upkeep_due;			/* unlike heartbeats, not put off by reads */
 
 	/* leader */
 	raft_index	term_start;		/* own first entry of this term */

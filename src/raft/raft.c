@@ -197,6 +197,8 @@ raft_next_deadline(const struct raft *raft)
 		return raft->election_deadline < deadline ? raft->election_deadline : deadline;
 	if (raft->heartbeat_due < deadline)
 		deadline = raft->heartbeat_due;
+	if (raft->upkeep_due < deadline)
+		deadline = raft->upkeep_due;
 	if (raft->transfer_target != 0 && raft->transfer_deadline < deadline)
 		deadline = raft->transfer_deadline;
 

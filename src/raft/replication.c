@@ -106,17 +106,19 @@ raft_leader_tick(struct raft *raft)
 	}
 	if (raft->transfer_target != 0 && raft->now >= raft->transfer_deadline)
 		raft_transfer_end(raft);
-	if (raft->now < raft->heartbeat_due)
-		return;
+	if (raft->now >= raft->upkeep_due)
+	{
+		raft->upkeep_due = raft->now + raft->params.heartbeat_interval_ms;
 
-	/* leaving a joint configuration may have found no room in the cache */
-	if (raft->config.joint)
-		raft_config_committed_event(raft);
-	raft_promote_learners(raft);
-	raft_witness_hands_over(raft);
-	raft_stalled_leader_hands_over(raft);
-	raft->last_at_heartbeat = raft->log.last;
-	if (raft->state == RAFT_LEADER)
+		/* leaving a joint configuration may have found no room in the cache */
+		if (raft->config.joint)
+			raft_config_committed_event(raft);
+		raft_promote_learners(raft);
+		raft_witness_hands_over(raft);
+		raft_stalled_leader_hands_over(raft);
+		raft->last_at_heartbeat = raft->log.last;
+	}
+	if (raft->state == RAFT_LEADER && raft->now >= raft->heartbeat_due)
 		raft_broadcast_heartbeat(raft);
 }
 
