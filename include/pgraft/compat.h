@@ -82,4 +82,48 @@ pgraft_wait_event(void)
 #define pgraft_sync_standbys_defined() (WalSndCtl->sync_standbys_defined)
 #endif
 
+/*
+ * walrcv_connect: 16 added must_use_password before appname, 17 replication
+ * before logical.  The includer includes walreceiver.h.
+ */
+#if PG_VERSION_NUM >= 170000
+#define PGRAFT_WALRCV_CONNECT_PARAMETERS \
+	const char *conninfo, bool replication, bool logical, bool must_use_password, \
+	const char *appname, char **err
+#define PGRAFT_WALRCV_CONNECT_ARGUMENTS(info) \
+	(info), replication, logical, must_use_password, appname, err
+#elif PG_VERSION_NUM >= 160000
+#define PGRAFT_WALRCV_CONNECT_PARAMETERS \
+	const char *conninfo, bool logical, bool must_use_password, const char *appname, char **err
+#define PGRAFT_WALRCV_CONNECT_ARGUMENTS(info) (info), logical, must_use_password, appname, err
+#else
+#define PGRAFT_WALRCV_CONNECT_PARAMETERS \
+	const char *conninfo, bool logical, const char *appname, char **err
+#define PGRAFT_WALRCV_CONNECT_ARGUMENTS(info) (info), logical, appname, err
+#endif
+
+/* 17 has a type of backend for it instead of an auxiliary process type. */
+#if PG_VERSION_NUM >= 170000
+#define pgraft_am_walreceiver() (MyBackendType == B_WAL_RECEIVER)
+#else
+#define pgraft_am_walreceiver() AmWalReceiverProcess()
+#endif
+
+/* 18 turned the flag around.  The includer includes proc.h. */
+#if PG_VERSION_NUM >= 180000
+#define pgraft_proc_is_background_worker(proc) (!(proc)->isRegularBackend)
+#else
+#define pgraft_proc_is_background_worker(proc) ((proc)->isBackgroundWorker)
+#endif
+
+/*
+ * 16 replaced the function that takes one number for two things; the entry's
+ * layout stayed.  The includer includes backend_status.h.
+ */
+#if PG_VERSION_NUM >= 160000
+#define pgraft_local_beentry(i) pgstat_get_local_beentry_by_index(i)
+#else
+#define pgraft_local_beentry(i) pgstat_fetch_stat_local_beentry(i)
+#endif
+
 #endif							/* PGRAFT_COMPAT_H */

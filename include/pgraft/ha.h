@@ -92,7 +92,9 @@ typedef struct PgraftHaShared
 	 * sets it to 0 as soon as it applies a new epoch.
 	 */
 	pg_atomic_uint64 open_epoch;
-	pg_atomic_uint32 receiver_epoch_low;	/* counts connects, for tests and views */
+	pg_atomic_uint32 waiting_receiver;	/* pid of the walreceiver that waits for an
+										 * open epoch; 0 = none.  Everything in
+										 * pg_wal is replayed then */
 	slock_t		upstream_lock;	/* spinlock over the next two */
 	char		upstream_host[PGRAFT_HA_HOST_SIZE];
 	uint32		upstream_port;

@@ -82,7 +82,7 @@ start_shared_memory(void)
 		pg_atomic_init_u64(&pgraft_ha_shared->fence_until, 0);
 		pg_atomic_init_u64(&pgraft_ha_shared->fence_epoch, 0);
 		pg_atomic_init_u64(&pgraft_ha_shared->open_epoch, 0);
-		pg_atomic_init_u32(&pgraft_ha_shared->receiver_epoch_low, 0);
+		pg_atomic_init_u32(&pgraft_ha_shared->waiting_receiver, 0);
 		pg_atomic_init_u64(&pgraft_ha_shared->received_epoch, 0);
 		pg_atomic_init_u64(&pgraft_ha_shared->guarded, 0);
 		pg_atomic_init_u64(&pgraft_ha_shared->refused, 0);

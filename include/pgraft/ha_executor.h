@@ -1,0 +1,72 @@
+/*-------------------------------------------------------------------------
+ *
+ * ha_executor.h
+ *	  What the files of the "pgraft ha" worker share: executor.c, promote.c,
+ *	  demote.c, seal.c, sync_quorum.c, local_state.c.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PGRAFT_HA_EXECUTOR_H
+#define PGRAFT_HA_EXECUTOR_H
+
+#include "access/xlogdefs.h"
+#include "pgraft/ha.h"
+
+/* ---- local_state.c: whose WAL this data directory has; survives a crash ---- */
+typedef struct PgraftHaWal
+{
+	uint64		epoch;			/* 0 = not known */
+	uint64		tag;
+	uint32		timeline;
+} PgraftHaWal;
+
+/* False when there is none, or it cannot be read (reported). */
+extern bool pgraft_ha_read_wal(PgraftHaWal *wal);
+/* Durable when it returns; raises ERROR. */
+extern void pgraft_ha_write_wal(const PgraftHaWal *wal);
+/* Creates or removes a file of the consensus directory, durably; raises ERROR. */
+extern void pgraft_ha_create_file(const char *path, const char *contents);
+extern void pgraft_ha_remove_file(const char *path);
+
+/* ---- seal.c ---- */
+
+/*
+ * Closes the way for WAL and acknowledgements and ends the receiver.  Returns
+ * true once the end of the local WAL is known (*lsn on *timeline); until then it
+ * is to be called again.
+ */
+extern bool pgraft_ha_seal(XLogRecPtr *lsn, TimeLineID *timeline);
+/* Lets the receiver follow that server for that epoch. */
+extern void pgraft_ha_open(uint64 epoch, const char *host, uint32 port);
+
+/* ---- promote.c ---- */
+
+/* Asks for the promotion; true once this server is out of recovery. */
+extern bool pgraft_ha_promote(uint64 epoch, uint64 tag);
+/* Where the timeline of this server, which is not in recovery, began. */
+extern void pgraft_ha_find_fork(TimeLineID *timeline, XLogRecPtr *fork);
+/* Goes on with the checkpoint after a promotion; true when there is none (left). */
+extern bool pgraft_ha_finish_promotion(void);
+
+/* ---- demote.c ---- */
+
+/* Ends sessions of clients, waits for them for a moment. */
+extern void pgraft_ha_end_sessions(void);
+/* Does not return: the server is reinitialised and starts as a standby. */
+extern void pgraft_ha_demote(const char *reason) pg_attribute_noreturn();
+
+/* ---- sync_quorum.c ---- */
+
+/* Brings synchronous_standby_names to what the document wants; true = in force. */
+extern bool pgraft_ha_apply_sync(const PgraftHaDocument *document);
+/* On the primary: changes of the sync set. */
+extern void pgraft_ha_watch_sync(const PgraftHaDocument *document);
+/* Flush position of the walsender of that member; Invalid = it does not stream. */
+extern XLogRecPtr pgraft_ha_standby_flush(const PgraftHaDocument *document, uint32 member);
+
+/* executor.c: proposes; false when that failed (reported, to be tried again) */
+extern bool pgraft_ha_try_propose(PgraftHaCommand *command);
+
+#endif							/* PGRAFT_HA_EXECUTOR_H */

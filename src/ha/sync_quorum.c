@@ -1,0 +1,405 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync_quorum.c
+ *	  Quorum synchronous replication, managed: synchronous_standby_names follows
+ *	  the document, and the document follows which standbys there are.
+ *
+ * Called by "pgraft ha" alone.
+ *
+ * The setting lies in DATADIR/pgraft.auto.conf, which postgresql.conf must
+ * include as its last line.  Every member has in it what it would need as the
+ * primary, so a standby has it in force before it is promoted.
+ *
+ * A change of the set takes two committed steps.  SYNC_BEGIN puts the next set
+ * beside the old one; both count for elections, and the primary switches to the
+ * next.  Processes read the setting when they like, so every walsender is
+ * ended; those that connect afterwards have the new one.  SYNC_END follows when
+ * enough members of the next set have everything that the primary had flushed
+ * by then: so what was acknowledged by the old set is with the next, too.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ * IDENTIFICATION
+ *	  src/ha/sync_quorum.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xlog.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "replication/syncrep.h"
+#include "replication/walsender.h"
+#include "replication/walsender_private.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "utils/backend_status.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "pgraft/compat.h"
+#include "pgraft/ha_executor.h"
+#include "pgraft/settings.h"
+#include "pgraft/shmem.h"
+
+#define AUTO_CONF "pgraft.auto.conf"
+#define JOIN_LAG (16 * 1024 * 1024) /* a standby counts once it is as close */
+#define IN_FORCE_MS 5000		/* then it is said that the setting is not read */
+
+/* One change of the set, as this process carries it out. */
+typedef struct Change
+{
+	uint64		generation;		/* of the document; 0 = none */
+	bool		restarted;		/* walsenders were ended with the next in force */
+	XLogRecPtr	barrier;		/* members of the next set must have this */
+} Change;
+
+static char *wanted_names(const PgraftHaDocument *document);
+static void member_name(uint32 id, char *name);
+static bool write_names(const char *names);
+static int	find_walsender(const char *name);
+static void end_walsenders(void);
+static void go_on_with_change(const PgraftHaDocument *document);
+static void look_for_change(const PgraftHaDocument *document);
+static void propose_set(const PgraftHaDocument *document, const PgraftHaSyncSet *set);
+static void add_id(PgraftHaSyncSet *set, uint32 id);
+
+static Change change;
+static TimestampTz too_few_since = 0;	/* 0 = enough standbys are connected */
+
+/* ----------------------------------------------------------------
+ * The setting
+ * ----------------------------------------------------------------
+ */
+
+/* Name under which a member's walreceiver connects. */
+static void
+member_name(uint32 id, char *name)
+{
+	PgraftMembers *members = palloc(sizeof(PgraftMembers));
+	int			i;
+
+	pgraft_read_members(members);
+	snprintf(name, RAFT_NAME_SIZE, "node%u", id);
+	for (i = 0; i < members->n_members; i++)
+		if (members->members[i].member.id == id)
+			strlcpy(name, members->members[i].member.name, RAFT_NAME_SIZE);
+	pfree(members);
+}
+
+static char *
+wanted_names(const PgraftHaDocument *document)
+{
+	const PgraftHaSyncSet *set = document->next_sync.n > 0 ? &document->next_sync :
+		&document->sync;
+	StringInfoData text;
+	int			n = 0;
+	int			i;
+
+	initStringInfo(&text);
+	if (set->k == 0)
+		return text.data;
+	for (i = 0; i < set->n; i++)
+	{
+		char		name[RAFT_NAME_SIZE];
+		uint32		id = set->members[i];
+
+		if (id == (uint32) pgraft_node_id || (id & PGRAFT_HA_GONE) != 0)
+			continue;
+		member_name(id, name);
+		appendStringInfo(&text, "%s\"%s\"", n++ > 0 ? ", " : "", name);
+	}
+	if (n == 0)
+		return text.data;
+	appendStringInfoChar(&text, ')');
+	return psprintf("ANY %d (%s", Min(set->k, n), text.data);
+}
+
+bool
+pgraft_ha_apply_sync(const PgraftHaDocument *document)
+{
+	static char *written = NULL;
+	static TimestampTz written_at = 0;
+	static bool complained = false;
+	char	   *names;
+	bool		in_force;
+
+	if (pgraft_ha_disabled("sync"))
+		return true;
+	names = wanted_names(document);
+	if (written == NULL || strcmp(written, names) != 0)
+	{
+		if (!write_names(names))
+			return false;
+		written = MemoryContextStrdup(TopMemoryContext, names);
+		written_at = GetCurrentTimestamp();
+		complained = false;
+	}
+	in_force = strcmp(SyncRepStandbyNames != NULL ? SyncRepStandbyNames : "", names) == 0;
+	if (!in_force && !complained &&
+		TimestampDifferenceExceeds(written_at, GetCurrentTimestamp(), IN_FORCE_MS))
+	{
+		complained = true;
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 errmsg("\"synchronous_standby_names\" is not what the cluster asks for"),
+				 errdetail("It is \"%s\" and should be \"%s\".", SyncRepStandbyNames, names),
+				 errhint("The last line of \"%s\" must be: include_if_exists = '%s/%s'",
+						 ConfigFileName, DataDir, AUTO_CONF)));
+	}
+	pfree(names);
+	return in_force;
+}
+
+static bool
+write_names(const char *names)
+{
+	StringInfoData text;
+	const char *p;
+
+	initStringInfo(&text);
+	appendStringInfoString(&text, "# Written by pgraft; changes are overwritten.\nsynchronous_standby_names = '");
+	for (p = names; *p != '\0'; p++)
+	{
+		if (*p == '\'' || *p == '\\')
+			appendStringInfoChar(&text, *p);
+		appendStringInfoChar(&text, *p);
+	}
+	appendStringInfoString(&text, "'\n");
+	pgraft_ha_create_file(AUTO_CONF, text.data);
+	pfree(text.data);
+	if (kill(PostmasterPid, SIGHUP) != 0)
+		return false;
+
+	/* a change of our own need not wait for the signal to come back to us */
+	ConfigReloadPending = true;
+	return true;
+}
+
+/* ----------------------------------------------------------------
+ * Walsenders
+ * ----------------------------------------------------------------
+ */
+
+/* Place in WalSndCtl of the streaming walsender of that name, -1 = none. */
+static int
+find_walsender(const char *name)
+{
+	int			found = -1;
+	int			n;
+	int			i;
+
+	pgstat_clear_backend_activity_snapshot();
+	n = pgstat_fetch_stat_numbackends();
+	for (i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+		WalSndState state;
+		pid_t		pid;
+		int			j;
+
+		SpinLockAcquire(&walsnd->mutex);
+		pid = walsnd->pid;
+		state = walsnd->state;
+		SpinLockRelease(&walsnd->mutex);
+		if (pid == 0 || state != WALSNDSTATE_STREAMING)
+			continue;
+		for (j = 1; j <= n; j++)
+		{
+			LocalPgBackendStatus *local = pgraft_local_beentry(j);
+
+			if (local != NULL && local->backendStatus.st_procpid == pid &&
+				strcmp(local->backendStatus.st_appname, name) == 0)
+				found = i;
+		}
+	}
+	return found;
+}
+
+XLogRecPtr
+pgraft_ha_standby_flush(const PgraftHaDocument *document, uint32 member)
+{
+	char		name[RAFT_NAME_SIZE];
+	XLogRecPtr	flush;
+	int			place;
+
+	(void) document;
+	member_name(member, name);
+	place = find_walsender(name);
+	if (place < 0)
+		return InvalidXLogRecPtr;
+	SpinLockAcquire(&WalSndCtl->walsnds[place].mutex);
+	flush = WalSndCtl->walsnds[place].flush;
+	SpinLockRelease(&WalSndCtl->walsnds[place].mutex);
+	return flush;
+}
+
+static void
+end_walsenders(void)
+{
+	int			i;
+
+	for (i = 0; i < max_wal_senders; i++)
+	{
+		pid_t		pid;
+
+		SpinLockAcquire(&WalSndCtl->walsnds[i].mutex);
+		pid = WalSndCtl->walsnds[i].pid;
+		SpinLockRelease(&WalSndCtl->walsnds[i].mutex);
+		if (pid != 0)
+			(void) kill(pid, SIGTERM);
+	}
+}
+
+/* ----------------------------------------------------------------
+ * Changes of the set, on the primary
+ * ----------------------------------------------------------------
+ */
+
+void
+pgraft_ha_watch_sync(const PgraftHaDocument *document)
+{
+	if (document->phase != PGRAFT_HA_STEADY || pgraft_ha_disabled("sync"))
+		return;
+	if (document->next_sync.n > 0)
+		go_on_with_change(document);
+	else
+	{
+		change.generation = 0;
+		look_for_change(document);
+	}
+}
+
+static void
+go_on_with_change(const PgraftHaDocument *document)
+{
+	PgraftHaCommand command;
+	int			have = 0;
+	int			i;
+
+	if (change.generation != document->sync_generation)
+	{
+		memset(&change, 0, sizeof(change));
+		change.generation = document->sync_generation;
+	}
+	if (!pgraft_ha_apply_sync(document))
+		return;
+	if (!change.restarted)
+	{
+		end_walsenders();
+		change.restarted = true;
+		change.barrier = GetFlushRecPtr(NULL);
+		return;
+	}
+	for (i = 0; i < document->next_sync.n; i++)
+		if (document->next_sync.members[i] != (uint32) pgraft_node_id &&
+			pgraft_ha_standby_flush(document, document->next_sync.members[i]) >= change.barrier)
+			have++;
+	if (have < document->next_sync.k)
+	{
+		/* a standby went while its set was being put in force */
+		look_for_change(document);
+		return;
+	}
+	memset(&command, 0, sizeof(command));
+	command.kind = PGRAFT_HA_SYNC_END;
+	command.generation = document->sync_generation;
+	(void) pgraft_ha_try_propose(&command);
+}
+
+static void
+add_id(PgraftHaSyncSet *set, uint32 id)
+{
+	int			place = set->n;
+
+	while (place > 0 && set->members[place - 1] > id)
+	{
+		set->members[place] = set->members[place - 1];
+		place--;
+	}
+	set->members[place] = id;
+	set->n++;
+}
+
+/*
+ * Who streams and is close joins.  When fewer than k of the set are connected
+ * for the election timeout, those that are not leave, so that commits go on.
+ */
+static void
+look_for_change(const PgraftHaDocument *document)
+{
+	const PgraftHaSyncSet *now = document->next_sync.n > 0 ? &document->next_sync :
+		&document->sync;
+	PgraftHaSyncSet next;
+	bool		grows = false;
+	int			connected = 0;
+	int			i;
+
+	memset(&next, 0, sizeof(next));
+	add_id(&next, (uint32) pgraft_node_id);
+	for (i = 0; i < document->n_members; i++)
+	{
+		const PgraftHaMember *member = &document->members[i];
+		bool		inside = pgraft_ha_set_contains(now, member->id);
+		XLogRecPtr	flush;
+
+		if (member->id == (uint32) pgraft_node_id)
+			continue;
+		flush = pgraft_ha_standby_flush(document, member->id);
+		if (flush == InvalidXLogRecPtr ||
+			(!inside && flush + JOIN_LAG < GetFlushRecPtr(NULL)))
+			continue;
+		connected += inside;
+		grows = grows || !inside;
+		add_id(&next, member->id);
+	}
+	if (connected >= now->k)
+		too_few_since = 0;
+	else if (too_few_since == 0)
+		too_few_since = GetCurrentTimestamp();
+
+	if (too_few_since != 0 &&
+		TimestampDifferenceExceeds(too_few_since, GetCurrentTimestamp(), pgraft_election_timeout))
+	{
+		next.k = Min(pgraft_synchronous_standbys, next.n - 1);
+		if (document->next_sync.n == 0 || next.k == 0)
+			propose_set(document, &next);
+	}
+	else if (grows && document->next_sync.n == 0)
+	{
+		/* nobody leaves because another one comes */
+		for (i = 0; i < now->n; i++)
+			if (!pgraft_ha_set_contains(&next, now->members[i]) &&
+				(now->members[i] & PGRAFT_HA_GONE) == 0)
+				add_id(&next, now->members[i]);
+		next.k = Min(pgraft_synchronous_standbys, next.n - 1);
+		propose_set(document, &next);
+	}
+	else if (document->next_sync.n == 0 &&
+			 now->k != Min(pgraft_synchronous_standbys, now->n - 1) &&
+			 connected >= Min(pgraft_synchronous_standbys, now->n - 1))
+	{
+		/* the setting was changed */
+		next = *now;
+		next.k = Min(pgraft_synchronous_standbys, now->n - 1);
+		propose_set(document, &next);
+	}
+}
+
+static void
+propose_set(const PgraftHaDocument *document, const PgraftHaSyncSet *set)
+{
+	PgraftHaCommand command;
+
+	memset(&command, 0, sizeof(command));
+	command.kind = PGRAFT_HA_SYNC_BEGIN;
+	command.generation = document->sync_generation;
+	command.sync = *set;
+	if (pgraft_ha_try_propose(&command))
+		ereport(LOG,
+				(errmsg("pgraft: commits will wait for %d of %d standbys", set->k, set->n - 1)));
+}
