@@ -475,8 +475,9 @@ pgraft_node_adopt(PgraftNode *node, raft_u64 cluster_uid, raft_u64 incarnation,
 bool
 pgraft_node_retire(PgraftNode *node, PgraftError *error)
 {
-	char	   *aside = psprintf("%s.removed-%lu", node->directory,
-								 node->identity.incarnation);
+	/* one number of a membership can come twice, if its entry was never committed */
+	char	   *aside = psprintf("%s.removed-%lu-%016lx", node->directory,
+								 node->identity.incarnation, node->identity.member_uid);
 	int			result;
 
 	if (!close_member(node))
