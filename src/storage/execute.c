@@ -42,6 +42,9 @@ write_chunk(PgraftStorage *storage, PgraftJob *job, PgraftError *error)
 	PgraftErrorCode code;
 	raft_u64	taken;
 
+	/* a group that found no space is tried again from its beginning */
+	if (job->chunk_taken)
+		return PGRAFT_OK;
 	if (job->chunk_offset == 0 && !job->chunk_begun)
 	{
 		pgraft_snapshot_file_free(storage->io, file);
@@ -62,9 +65,12 @@ write_chunk(PgraftStorage *storage, PgraftJob *job, PgraftError *error)
 
 	/* after a full disk part of this chunk may have been taken before */
 	taken = file->length - job->chunk_offset;
-	return pgraft_snapshot_file_append(storage->io, file,
+	Assert(taken <= job->chunk_length);
+	code = pgraft_snapshot_file_append(storage->io, file,
 									   job->chunk + job->config_length + taken,
 									   job->chunk_length - taken, error);
+	job->chunk_taken = code == PGRAFT_OK;
+	return code;
 }
 
 static PgraftErrorCode

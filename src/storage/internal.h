@@ -334,6 +334,7 @@ struct PgraftJob
 
 	/* how far execute came; kept over a full disk */
 	bool		chunk_begun;
+	bool		chunk_taken;	/* all of it */
 	bool		installed;
 	bool		written;
 

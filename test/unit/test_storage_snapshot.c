@@ -450,10 +450,92 @@ test_replaced_while_read(void)
 	teardown();
 }
 
+/* A job with a chunk, prepared and not yet executed. */
+static PgraftJob *
+prepare_chunk(raft_index index, size_t offset, size_t length, size_t total, int install,
+			  int with_hard_state)
+{
+	struct raft_snapshot_meta meta;
+	struct raft_snapshot_chunk chunk;
+	struct raft_update update;
+	PgraftJob  *job = NULL;
+	size_t		i;
+
+	fixture_snapshot_meta(&meta, index, 2);
+	for (i = 0; i < length; i++)
+		bytes[i] = fixture_snapshot_byte(index, offset + i);
+	memset(&update, 0, sizeof(update));
+	memset(&chunk, 0, sizeof(chunk));
+	chunk.meta = meta;
+	chunk.offset = offset;
+	chunk.total = total;
+	chunk.data = bytes;
+	chunk.length = length;
+	update.epoch = ++f.epoch;
+	update.must_sync = 1;
+	update.chunk = &chunk;
+	if (install)
+		update.install = &meta;
+	update.hard_state_changed = with_hard_state;
+	update.hard_state.term = 9;
+	if (pgraft_storage_prepare(f.storage, &update, &job, &f.error) != PGRAFT_OK)
+		return NULL;
+	return job;
+}
+
+/*
+ * Many jobs share a flush.  When one of them finds no space all are executed
+ * again, those whose chunks were taken already and those of a snapshot that was
+ * given up for a newer one among them.
+ */
+static void
+test_group_without_space(void)
+{
+	PgraftJob  *jobs[6];
+	PgraftErrorCode code = PGRAFT_ERR_NO_SPACE;
+	int			refused = 0;
+	int			missing = 0;
+	unsigned long n;
+	int			i;
+
+	setup();
+	for (n = 1; n < 12; n++)
+	{
+		raft_index	index = 50 + (raft_index) n * 10;
+
+		jobs[0] = prepare_chunk(index, 0, 300, 1000, 0, 0);
+		jobs[1] = prepare_chunk(index, 300, 300, 1000, 0, 0);
+		jobs[2] = prepare_chunk(index + 1, 0, 200, 600, 0, 0);
+		jobs[3] = prepare_chunk(index + 1, 200, 200, 600, 0, 1);
+		jobs[4] = prepare_chunk(index + 1, 400, 200, 600, 1, 0);
+		jobs[5] = prepare_chunk(index + 2, 0, 100, 1000, 0, 1);
+		for (i = 0; i < 6; i++)
+			missing += jobs[i] == NULL;
+		if (missing > 0)
+			break;
+		faulty_disk_fail_at(f.disk, FAULTY_TAKES_SPACE, n, ENOSPC);
+		code = pgraft_storage_execute_many(f.storage, jobs, 6, &f.error);
+		if (code == PGRAFT_ERR_NO_SPACE)
+		{
+			refused++;
+			code = pgraft_storage_execute_many(f.storage, jobs, 6, &f.error);
+		}
+		for (i = 0; i < 6 && code == PGRAFT_OK; i++)
+			pgraft_storage_complete(f.storage, jobs[i]);
+		if (code != PGRAFT_OK || !right_snapshot(index + 1, 2))
+			break;
+	}
+	is_u64(missing, 0, "every group was prepared");
+	is_u64(n, 12, "a group that found no space is written as it was meant");
+	ok(refused >= 5, "there was no space at %d different calls", refused);
+	teardown();
+}
+
 int
 main(void)
 {
 	test_chunks();
+	test_group_without_space();
 	test_interrupted_transfer();
 	test_read_chunks();
 	test_load_damaged();
