@@ -86,7 +86,7 @@ do
 	fi
 	timeout 600 "$work/sim" --stop --seeds "$SEEDS" --steps "$STEPS" >"$work/out" 2>&1
 	status=$?
-	seeds=$(sed -n 's/^\([0-9]*\) passed, [0-9]* failed$/\1/p' "$work/out")
+	seeds=$(sed -n 's/^seed \([0-9]*\) .*/\1/p' "$work/out" | head -n 1)
 	why=$(sed -n 's/^seed [0-9]* violates,* *//p' "$work/out" | head -n 1)
 	[ -n "$why" ] || why=$(grep -m 1 'crashes with signal' "$work/out")
 	if [ "$status" -eq 0 ]
@@ -94,7 +94,7 @@ do
 		printf '%-28s %-2s SURVIVED %s seeds\n' "$name" "$class" "$SEEDS"
 		failed=$((failed + 1))
 	else
-		printf '%-28s %-2s caught by seed %-4s %s\n' "$name" "$class" "$((${seeds:-0} + 1))" \
+		printf '%-28s %-2s caught by seed %-4s %s\n' "$name" "$class" "${seeds:-?}" \
 			"$(printf '%s' "$why" | cut -c 1-90)"
 		caught=$((caught + 1))
 	fi
