@@ -29,7 +29,8 @@ my @disk_fields = qw(stall delay_ms fail_syncs no_space short_writes
   waiting syncs failed retried refused shortened);
 
 # Options: nodes (3), tls (0), conf (text for every postgresql.conf), disk_faults
-# (0; loads a library that makes the members' disks misbehave, see disk())
+# (0; loads a library that makes the members' disks misbehave, see disk()),
+# keep_ports (0; a fresh server of an id listens for SQL where the old one did)
 sub new
 {
 	my ($class, %options) = @_;
@@ -38,6 +39,7 @@ sub new
 		tls => $options{tls},
 		conf => $options{conf} || '',
 		disk_faults => $options{disk_faults},
+		keep_ports => $options{keep_ports},
 		nodes => {},
 		ports => {},
 		writers => [],
@@ -53,8 +55,10 @@ sub make_node
 {
 	my ($self, $id, $conf) = @_;
 	my $generation = ++$self->{generation}{$id};
-	my $node = PostgreSQL::Test::Cluster->new("$self->{name}$id" . ($generation > 1 ? "_$generation" : ''));
+	my $node = PostgreSQL::Test::Cluster->new("$self->{name}$id" . ($generation > 1 ? "_$generation" : ''),
+		$self->{keep_ports} && $self->{sql_ports}{$id} ? (port => $self->{sql_ports}{$id}) : ());
 
+	$self->{sql_ports}{$id} = $node->port;
 	$self->{ports}{$id} ||= PostgreSQL::Test::Cluster::get_free_port();
 	$node->init;
 	$node->append_conf('postgresql.conf', <<"CONF");
