@@ -26,7 +26,7 @@ PGFILEDESC = "pgraft - Raft consensus inside PostgreSQL"
 
 RAFT_SOURCES = $(wildcard src/raft/*.c)
 FRONT_SOURCES = $(wildcard src/storage/*.c src/net/*.c src/ha/document*.c)
-HA_SOURCES = $(wildcard src/ha/settings.c)
+HA_SOURCES = $(filter-out src/ha/document%,$(wildcard src/ha/*.c))
 SERVER_SOURCES = $(FRONT_SOURCES) $(wildcard src/worker/*.c src/sql/*.c) $(HA_SOURCES)
 
 OBJS = $(SERVER_SOURCES:src/%.c=$(BUILD)/server/%.o)

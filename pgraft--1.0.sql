@@ -578,6 +578,130 @@ COMMENT ON VIEW pgraft_kv IS
 'All keys of this member''s store.';
 
 -- ----------------------------------------------------------------
+-- High availability (pgraft.mode = 'ha')
+-- ----------------------------------------------------------------
+CREATE FUNCTION pgraft_switchover(target integer DEFAULT NULL)
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pgraft_sql_switchover'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_switchover(integer) IS
+'Makes another member the primary, losing nothing: the primary stops writing and becomes a standby, the target gets everything and is promoted.  Without a target, the member with the highest priority.  Gives the new primary, or raises when it was given up after 30 seconds and the old one goes on.  On the old primary the session ends with its server''s demotion.  SQLSTATE 55000: not in HA mode, or refused, with the reason; 42704: no such member; 57014: not finished in time; 57P03: no leader.';
+
+CREATE FUNCTION pgraft_failover(target integer DEFAULT NULL, allow_data_loss boolean DEFAULT false)
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pgraft_sql_failover'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_failover(integer, boolean) IS
+'Chooses a primary anew, also while paused: the member with the newest data, and only when enough members report that nothing acknowledged is missing.  With allow_data_loss the target becomes the primary with what it has; what only others have is lost.  Gives the new primary.  SQLSTATE 55000: not in HA mode, or refused; 22023: target without allow_data_loss; 42704: no such member; 57014: not finished in time, it goes on; 57P03: no leader.';
+
+CREATE FUNCTION pgraft_fence()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_fence'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_fence() IS
+'Ends the primary''s epoch, also while paused: it acknowledges nothing more, and the cluster chooses a primary anew.  SQLSTATE 55000: not in HA mode, or refused; 57P03: no leader.';
+
+CREATE FUNCTION pgraft_pause()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_pause'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_pause() IS
+'Maintenance: no failover happens by itself until pgraft_resume().  True when this call changed it.  SQLSTATE 55000: not in HA mode; 57P03: no leader.';
+
+CREATE FUNCTION pgraft_resume()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_resume'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_resume() IS
+'Ends what pgraft_pause() began.  True when this call changed it.  SQLSTATE 55000: not in HA mode; 57P03: no leader.';
+
+CREATE FUNCTION pgraft_is_primary()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_is_primary'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_is_primary() IS
+'Whether this server accepts writes now as the primary of its cluster.  False outside HA mode.';
+
+CREATE FUNCTION pgraft_get_primary()
+RETURNS integer
+AS 'MODULE_PATHNAME', 'pgraft_sql_get_primary'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_get_primary() IS
+'The primary''s node id as far as this member knows; NULL while there is none, and outside HA mode.';
+
+CREATE FUNCTION pgraft_connection_string(mode text DEFAULT 'any')
+RETURNS text
+AS 'MODULE_PATHNAME', 'pgraft_sql_connection_string'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_connection_string(text) IS
+'Hosts and ports of the cluster''s PostgreSQL servers for libpq.  "any": all of them; "read-write" and "standby": with target_session_attrs; "primary": the primary alone, NULL while there is none.  SQLSTATE 55000: not in HA mode; 22023: another mode.';
+
+CREATE FUNCTION pgraft_stat_ha(
+	OUT node_id integer, OUT own_role text, OUT own_role_since timestamptz,
+	OUT action text, OUT failure text, OUT accepts_writes boolean, OUT lease_remaining double precision,
+	OUT epoch bigint, OUT phase text, OUT primary_id integer, OUT old_primary_id integer,
+	OUT paused boolean, OUT loaded boolean,
+	OUT sync_standbys integer, OUT sync_members integer[],
+	OUT next_sync_standbys integer, OUT next_sync_members integer[],
+	OUT sync_generation bigint, OUT own_sync_generation bigint,
+	OUT switchover_from integer, OUT switchover_target integer,
+	OUT promoted_epoch bigint, OUT wal_epoch bigint, OUT timeline bigint, OUT lsn pg_lsn,
+	OUT open_epoch bigint, OUT guarded bigint, OUT refused bigint)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_stat_ha'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_stat_ha() IS
+'What is under the view pg_stat_pgraft_ha.  SQLSTATE 55000: not preloaded.';
+
+CREATE VIEW pg_stat_pgraft_ha AS
+	SELECT * FROM pgraft_stat_ha();
+COMMENT ON VIEW pg_stat_pgraft_ha IS
+'High availability as this server sees it, one row; none outside HA mode.  The first columns are about this server (lease_remaining in milliseconds), those from epoch to switchover_target about the cluster; guarded counts false acknowledgements that were prevented, refused counts statements that the fence refused, since the last start.';
+
+CREATE FUNCTION pgraft_ha_member_list(
+	OUT node_id integer, OUT name text, OUT host text, OUT port integer,
+	OUT role text, OUT state text, OUT synchronous boolean, OUT priority integer,
+	OUT reported boolean, OUT wal_epoch bigint, OUT timeline bigint, OUT lsn pg_lsn)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_ha_member_list'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_ha_member_list() IS
+'What the cluster document says of the members that can become primary; see pgraft_ha_members().  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_ha_members(
+	OUT node_id integer, OUT name text, OUT host text, OUT port integer,
+	OUT role text, OUT state text, OUT synchronous boolean, OUT priority integer,
+	OUT lag_bytes numeric, OUT replay_lag interval, OUT reported_lsn pg_lsn)
+RETURNS SETOF record
+LANGUAGE sql VOLATILE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT m.node_id, m.name, m.host, m.port, m.role, m.state, m.synchronous, m.priority,
+		CASE WHEN r.flush_lsn IS NOT NULL AND NOT pg_catalog.pg_is_in_recovery()
+			THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), r.flush_lsn) END,
+		r.replay_lag, m.lsn
+	FROM pgraft_ha_member_list() m
+		LEFT JOIN LATERAL (SELECT s.flush_lsn, s.replay_lag FROM pg_catalog.pg_stat_replication s
+			WHERE s.application_name OPERATOR(pg_catalog.=) m.name LIMIT 1) r ON true;
+END;
+COMMENT ON FUNCTION pgraft_ha_members() IS
+'The members that can become primary; none outside HA mode.  Lag is known on the primary only, to roles that may read pg_stat_replication.  SQLSTATE 55000: not preloaded.';
+
+CREATE FUNCTION pgraft_ha_history(
+	OUT epoch bigint, OUT reason text, OUT old_primary integer, OUT new_primary integer,
+	OUT promoted boolean, OUT began_at timestamptz, OUT ended_at timestamptz,
+	OUT duration double precision, OUT timeline bigint, OUT fork_lsn pg_lsn)
+RETURNS SETOF record
+AS 'MODULE_PATHNAME', 'pgraft_sql_ha_history'
+LANGUAGE C VOLATILE PARALLEL SAFE;
+COMMENT ON FUNCTION pgraft_ha_history() IS
+'What is under the view pgraft_history.  SQLSTATE 55000: not preloaded.';
+
+CREATE VIEW pgraft_history AS
+	SELECT * FROM pgraft_ha_history();
+COMMENT ON VIEW pgraft_history IS
+'The newest 64 epochs, oldest first: why each began, who was primary before and after, how long it took in milliseconds, where its timeline begins.  promoted is false for one that came to nothing.';
+
+-- ----------------------------------------------------------------
 -- Privileges.  Everybody may ask who leads; the rest is for roles.
 -- ----------------------------------------------------------------
 REVOKE EXECUTE ON FUNCTION
@@ -590,7 +714,12 @@ REVOKE EXECUTE ON FUNCTION
 	pgraft_step_down(),
 	pgraft_snapshot(),
 	pgraft_reset_stats(),
-	pgraft_kv_reset()
+	pgraft_kv_reset(),
+	pgraft_switchover(integer),
+	pgraft_failover(integer, boolean),
+	pgraft_fence(),
+	pgraft_pause(),
+	pgraft_resume()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	pgraft_init(),
@@ -602,7 +731,12 @@ GRANT EXECUTE ON FUNCTION
 	pgraft_step_down(),
 	pgraft_snapshot(),
 	pgraft_reset_stats(),
-	pgraft_kv_reset()
+	pgraft_kv_reset(),
+	pgraft_switchover(integer),
+	pgraft_failover(integer, boolean),
+	pgraft_fence(),
+	pgraft_pause(),
+	pgraft_resume()
 TO pgraft_admin;
 
 REVOKE EXECUTE ON FUNCTION
@@ -654,7 +788,11 @@ REVOKE EXECUTE ON FUNCTION
 	pgraft_stat(),
 	pgraft_stat_members(),
 	pgraft_stat_network(),
-	pgraft_stat_storage()
+	pgraft_stat_storage(),
+	pgraft_stat_ha(),
+	pgraft_ha_member_list(),
+	pgraft_ha_members(),
+	pgraft_ha_history()
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	pgraft_get_nodes(),
@@ -664,11 +802,17 @@ GRANT EXECUTE ON FUNCTION
 	pgraft_stat(),
 	pgraft_stat_members(),
 	pgraft_stat_network(),
-	pgraft_stat_storage()
+	pgraft_stat_storage(),
+	pgraft_stat_ha(),
+	pgraft_ha_member_list(),
+	pgraft_ha_members(),
+	pgraft_ha_history()
 TO pgraft_monitor;
 GRANT SELECT ON
 	pg_stat_pgraft,
 	pg_stat_pgraft_members,
 	pg_stat_pgraft_network,
-	pg_stat_pgraft_storage
+	pg_stat_pgraft_storage,
+	pg_stat_pgraft_ha,
+	pgraft_history
 TO pgraft_monitor;

@@ -25,7 +25,8 @@ typedef enum PgraftCommandKind
 	PGRAFT_COMMAND_KV_DELETE_PREFIX,	/* key = prefix */
 	PGRAFT_COMMAND_KV_CAS,		/* key, expected revision (0 = must not exist),
 								 * value */
-	PGRAFT_COMMAND_KV_RESET		/* forget all keys; revision goes on */
+	PGRAFT_COMMAND_KV_RESET,	/* forget all keys; revision goes on */
+	PGRAFT_COMMAND_HA			/* value = encoded PgraftHaCommand */
 } PgraftCommandKind;
 
 #define PGRAFT_KEY_MAX 1024		/* bytes; at least 1 */
@@ -62,7 +63,7 @@ typedef struct PgraftApplyResult
 	uint64		index;			/* log index at which it was applied (the first
 								 * time, for a duplicate) */
 	uint64		value;			/* PUT, CAS: the new revision; DELETE*: keys
-								 * deleted; LOG: the index */
+								 * deleted; LOG: the index; HA: PgraftHaVerdict */
 	int			flag;			/* CAS: succeeded; DELETE*: something was deleted */
 	bool		duplicate;		/* it had been applied before */
 } PgraftApplyResult;

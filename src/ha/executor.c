@@ -454,6 +454,8 @@ promote(void)
 	}
 	set_role(PGRAFT_HA_ROLE_PROMOTING, "waiting for the end of recovery");
 	(void) pgraft_ha_promote(epoch, promotion_tag);
+	if (wal.epoch != epoch)
+		(void) pgraft_ha_read_wal(&wal);
 	return 1;
 }
 

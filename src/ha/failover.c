@@ -29,6 +29,7 @@
 #include "pgraft/settings.h"
 
 #define PROMOTION_BOUND_MS 10000	/* an assigned primary must be promoted by then */
+#define DEMOTION_MS 5000		/* a primary that demotes itself is back by then */
 #define TRANSFER_RETRY_MS 30000 /* leadership to the primary, tried again */
 #define LOOK_AGAIN_MS 3600000
 
@@ -212,21 +213,27 @@ decide_begin(PgraftNode *node, PgraftHaCommand *command)
 static const char *
 primary_lost(PgraftNode *node, raft_id primary)
 {
+	bool		draining = pgraft_ha_state_document()->phase == PGRAFT_HA_DRAINING;
+	raft_time	patience = (raft_time) pgraft_election_timeout;
 	struct raft_peer_status peer;
-	raft_time	silent_since;
+	raft_time	lost_at;
 
 	if (primary == node->identity.node_id)
 		return own_role_lost(node);
 	if (raft_peer_status(node->raft, primary, &peer) != RAFT_OK)
 		return "the primary is no member any more";
-	if (!peer.connected)
+
+	/* for a switchover it restarts as a standby */
+	if (draining)
+		patience = Max(DEMOTION_MS, patience);
+	else if (!peer.connected)
 		return "the primary's process is gone";
-	if (primary == leading.silent_leader && peer.last_contact == 0)
+	else if (primary == leading.silent_leader && peer.last_contact == 0)
 		return "the primary was silent";
-	silent_since = Max(peer.last_contact, leading.since) + (raft_time) pgraft_election_timeout;
-	if (node->now >= silent_since)
+	lost_at = Max(peer.last_contact, leading.since) + patience;
+	if (node->now >= lost_at)
 		return "the primary was silent";
-	look_by(silent_since);
+	look_by(lost_at);
 	return NULL;
 }
 

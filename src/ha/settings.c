@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "miscadmin.h"
 #include "replication/walreceiver.h"
 #include "replication/walsender.h"
@@ -91,7 +92,6 @@ void
 pgraft_ha_apply_settings(void)
 {
 	char		name[RAFT_NAME_SIZE];
-	char	   *conninfo;
 
 	pgraft_ha_mode = (mode == PGRAFT_MODE_HA && pgraft_node_id != 0);
 	if (mode == PGRAFT_MODE_HA && pgraft_node_id == 0)
@@ -127,8 +127,7 @@ pgraft_ha_apply_settings(void)
 
 	/* without any, no walreceiver is started; seal.c adds whom to follow */
 	pgraft_own_name(name);
-	conninfo = GetConfigOptionByName("primary_conninfo", NULL, false);
-	if (conninfo[0] == '\0')
+	if (PrimaryConnInfo == NULL || PrimaryConnInfo[0] == '\0')
 		override("primary_conninfo", psprintf("application_name=%s", name));
 }
 

@@ -62,7 +62,8 @@ static char *wanted_names(const PgraftHaDocument *document);
 static void member_name(uint32 id, char *name);
 static bool write_names(const char *names);
 static int	find_walsender(const char *name);
-static void end_walsenders(void);
+static bool is_of_member(const PgraftHaDocument *document, pid_t walsender);
+static void end_walsenders(const PgraftHaDocument *document);
 static void go_on_with_change(const PgraftHaDocument *document);
 static void look_for_change(const PgraftHaDocument *document);
 static void propose_set(const PgraftHaDocument *document, const PgraftHaSyncSet *set);
@@ -238,10 +239,38 @@ pgraft_ha_standby_flush(const PgraftHaDocument *document, uint32 member)
 	return flush;
 }
 
+/* Base backups and other readers of WAL are left alone. */
+static bool
+is_of_member(const PgraftHaDocument *document, pid_t walsender)
+{
+	int			n = pgstat_fetch_stat_numbackends();
+	int			i;
+	int			j;
+
+	for (j = 1; j <= n; j++)
+	{
+		LocalPgBackendStatus *local = pgraft_local_beentry(j);
+
+		if (local == NULL || local->backendStatus.st_procpid != walsender)
+			continue;
+		for (i = 0; i < document->n_members; i++)
+		{
+			char		name[RAFT_NAME_SIZE];
+
+			member_name(document->members[i].id, name);
+			if (strcmp(local->backendStatus.st_appname, name) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 static void
-end_walsenders(void)
+end_walsenders(const PgraftHaDocument *document)
 {
 	int			i;
+
+	pgstat_clear_backend_activity_snapshot();
 
 	for (i = 0; i < max_wal_senders; i++)
 	{
@@ -250,7 +279,7 @@ end_walsenders(void)
 		SpinLockAcquire(&WalSndCtl->walsnds[i].mutex);
 		pid = WalSndCtl->walsnds[i].pid;
 		SpinLockRelease(&WalSndCtl->walsnds[i].mutex);
-		if (pid != 0)
+		if (pid != 0 && is_of_member(document, pid))
 			(void) kill(pid, SIGTERM);
 	}
 }
@@ -290,7 +319,7 @@ go_on_with_change(const PgraftHaDocument *document)
 		return;
 	if (!change.restarted)
 	{
-		end_walsenders();
+		end_walsenders(document);
 		change.restarted = true;
 		change.barrier = GetFlushRecPtr(NULL);
 		return;

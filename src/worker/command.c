@@ -31,6 +31,7 @@
  *	KV_DELETE,
  *	KV_DELETE_PREFIX	K = 1..PGRAFT_KEY_MAX	V = 0
  *	KV_RESET			K = 0					V = 0
+ *	HA					K = 0					V = 1.. (document_codec.c)
  *
  * A key has no zero byte.  There is no checksum: the log's records and the
  * network's frames carry theirs.
@@ -144,6 +145,8 @@ pgraft_command_kind_name(int kind)
 			return "kv_cas";
 		case PGRAFT_COMMAND_KV_RESET:
 			return "kv_reset";
+		case PGRAFT_COMMAND_HA:
+			return "ha";
 	}
 	return NULL;
 }
@@ -170,6 +173,11 @@ command_is_valid(const PgraftCommand *command)
 			has_key = true;
 			break;
 		case PGRAFT_COMMAND_KV_RESET:
+			break;
+		case PGRAFT_COMMAND_HA:
+			if (command->value_length == 0)
+				return false;
+			may_have_value = true;
 			break;
 		default:
 			return false;

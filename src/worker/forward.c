@@ -18,6 +18,7 @@
 
 #include "utils/memutils.h"
 
+#include "pgraft/ha_state.h"
 #include "pgraft/settings.h"
 #include "pgraft/worker.h"
 
@@ -239,6 +240,11 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 	{
 		pgraft_report(LOG, &error);
 		return 1;
+	}
+	if (reply.request == PGRAFT_HA_CATCHUP_TOKEN)
+	{
+		pgraft_ha_catch_up_answered(reply.result == PGRAFT_RESULT_OK, reply.index);
+		return 0;
 	}
 	op = pgraft_operation_of_token(reply.request);
 	if (op == NULL || op->phase != PGRAFT_PHASE_FORWARDED || op->leader != header->from)

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 
+#include "pgraft/ha.h"
 #include "pgraft/request.h"
 #include "pgraft/settings.h"
 #include "pgraft/worker.h"
@@ -47,7 +48,10 @@ _PG_init(void)
 
 	/* a server that pg_upgrade has started must not speak for the member */
 	if (!IsBinaryUpgrade)
+	{
 		register_consensus_worker();
+		pgraft_ha_init();
+	}
 }
 
 static void

@@ -22,14 +22,15 @@
  * Format of a snapshot (the data that pgraft_state_save() writes).  Integers
  * are 64 bits, little-endian, unless they say otherwise.
  *
- *	header		8 bytes "pgraftS1"
+ *	header		8 bytes "pgraftS1", or "pgraftS2" when there is a document
  *				applied index
  *				revision
  *				number of log commands applied
  *				digest chain over the log commands
  *				number of sessions
  *				number of keys
- *				zero
+ *				length of the document, not 0; "pgraftS1": zero
+ *	document	the cluster document (src/ha/document_codec.c)
  *	session		session, sequence, and of its last command: index, value,
  *				flag (0 or 1); from the least recently applied to the latest
  *	key			key length, value length (32 bits each); revision of creation,
@@ -54,10 +55,12 @@
 #include "utils/memutils.h"
 
 #include "pgraft/bytes.h"
+#include "pgraft/ha.h"
 #include "pgraft/kv_store.h"
 #include "pgraft/session.h"
 
 #define MAGIC_BEGIN "pgraftS1"
+#define MAGIC_BEGIN_HA "pgraftS2"
 #define MAGIC_END "pgraftE1"
 #define MAGIC_BYTES 8
 #define HEADER_BYTES 64
@@ -79,6 +82,7 @@ typedef struct Saver
 typedef enum LoadPhase
 {
 	LOAD_HEADER,
+	LOAD_DOCUMENT,
 	LOAD_SESSIONS,
 	LOAD_KEYS,
 	LOAD_TRAILER,
@@ -90,6 +94,7 @@ typedef struct Loader
 {
 	LoadPhase	phase;
 	uint64		applied_index;
+	uint64		document_length;
 	uint64		sessions_left;
 	uint64		keys_left;
 	uint64		hash;
@@ -140,6 +145,7 @@ pgraft_state_reset(void)
 	revision = 0;
 	log_count = 0;
 	log_chain = 0;
+	pgraft_ha_state_reset();
 	publish();
 	pgraft_kv_store_unlock();
 }
@@ -247,6 +253,10 @@ apply_command(const PgraftCommand *command, PgraftApplyResult *result)
 		case PGRAFT_COMMAND_KV_RESET:
 			finish_delete(pgraft_kv_store_delete_prefix("", 0), result);
 			break;
+		case PGRAFT_COMMAND_HA:
+			pgraft_ha_state_apply((const unsigned char *) command->value,
+								  command->value_length, result->index, &result->value);
+			break;
 	}
 }
 
@@ -306,7 +316,10 @@ pgraft_state_hash(void)
 	digest = pgraft_digest_u64(digest, pgraft_kv_store_digest());
 	digest = pgraft_digest_u64(digest, pgraft_session_digest());
 	digest = pgraft_digest_u64(digest, log_count);
-	return pgraft_digest_u64(digest, log_chain);
+	digest = pgraft_digest_u64(digest, log_chain);
+	if (pgraft_ha_state_digest() != 0)
+		digest = pgraft_digest_u64(digest, pgraft_ha_state_digest());
+	return digest;
 }
 
 static void
@@ -346,6 +359,8 @@ pgraft_state_save(bool (*write) (void *arg, const void *data, size_t length), vo
 	Saver		saver;
 	unsigned char header[HEADER_BYTES];
 	unsigned char trailer[TRAILER_BYTES];
+	unsigned char *document = palloc(PGRAFT_HA_DOCUMENT_MAX);
+	size_t		document_length = pgraft_ha_state_save(document);
 	bool		saved;
 
 	saver.write = write;
@@ -354,24 +369,27 @@ pgraft_state_save(bool (*write) (void *arg, const void *data, size_t length), vo
 	saver.used = 0;
 
 	memset(header, 0, sizeof(header));
-	memcpy(header, MAGIC_BEGIN, MAGIC_BYTES);
+	memcpy(header, document_length > 0 ? MAGIC_BEGIN_HA : MAGIC_BEGIN, MAGIC_BYTES);
 	pgraft_put_u64(header + 8, applied_index);
 	pgraft_put_u64(header + 16, revision);
 	pgraft_put_u64(header + 24, log_count);
 	pgraft_put_u64(header + 32, log_chain);
 	pgraft_put_u64(header + 40, pgraft_session_count());
 	pgraft_put_u64(header + 48, pgraft_kv_store_keys());
+	pgraft_put_u64(header + 56, document_length);
 
 	pgraft_put_u64(trailer, pgraft_state_hash());
 	memcpy(trailer + 8, MAGIC_END, MAGIC_BYTES);
 
 	saved = save_bytes(&saver, header, sizeof(header)) &&
+		save_bytes(&saver, document, document_length) &&
 		save_sessions(&saver) &&
 		pgraft_kv_store_visit(save_key, &saver) &&
 		save_bytes(&saver, trailer, sizeof(trailer)) &&
 		save_flush(&saver);
 
 	pfree(saver.buffer);
+	pfree(document);
 	return saved;
 }
 
@@ -528,6 +546,14 @@ load_one(const unsigned char *data, size_t length)
 			good = load_header(data);
 			used = HEADER_BYTES;
 			break;
+		case LOAD_DOCUMENT:
+			if (length < loader.document_length)
+				return 0;
+			good = pgraft_ha_state_load(data, (size_t) loader.document_length);
+			used = (size_t) loader.document_length;
+			loader.phase = LOAD_SESSIONS;
+			load_next_phase();
+			break;
 		case LOAD_SESSIONS:
 			if (length < SESSION_BYTES)
 				return 0;
@@ -560,7 +586,13 @@ load_one(const unsigned char *data, size_t length)
 static bool
 load_header(const unsigned char *data)
 {
-	if (memcmp(data, MAGIC_BEGIN, MAGIC_BYTES) != 0 || pgraft_get_u64(data + 56) != 0)
+	bool		has_document = memcmp(data, MAGIC_BEGIN_HA, MAGIC_BYTES) == 0;
+
+	if (!has_document && memcmp(data, MAGIC_BEGIN, MAGIC_BYTES) != 0)
+		return false;
+	loader.document_length = pgraft_get_u64(data + 56);
+	if (has_document != (loader.document_length > 0) ||
+		loader.document_length > PGRAFT_HA_DOCUMENT_MAX)
 		return false;
 	loader.applied_index = pgraft_get_u64(data + 8);
 	revision = pgraft_get_u64(data + 16);
@@ -570,7 +602,7 @@ load_header(const unsigned char *data)
 	loader.keys_left = pgraft_get_u64(data + 48);
 	if (loader.sessions_left > PGRAFT_MAX_SESSIONS)
 		return false;
-	loader.phase = LOAD_SESSIONS;
+	loader.phase = LOAD_DOCUMENT;
 	load_next_phase();
 	return true;
 }
@@ -629,6 +661,8 @@ load_key(const unsigned char *data, size_t length)
 static void
 load_next_phase(void)
 {
+	if (loader.phase == LOAD_DOCUMENT && loader.document_length == 0)
+		loader.phase = LOAD_SESSIONS;
 	if (loader.phase == LOAD_SESSIONS && loader.sessions_left == 0)
 		loader.phase = LOAD_KEYS;
 	if (loader.phase == LOAD_KEYS && loader.keys_left == 0)

@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 
 #include "pgraft/compat.h"
+#include "pgraft/ha.h"
 #include "pgraft/settings.h"
 #include "pgraft/worker.h"
 
@@ -154,6 +155,10 @@ one_turn(void)
 	{
 		pgraft_turn_updates(&node);
 
+		/* a new leader whose primary is lost acts in the turn that elected it */
+		pgraft_ha_step(&node);
+		pgraft_turn_updates(&node);
+
 		/* new proposals are on their way before answers wake their backends */
 		pgraft_service_propose(&node);
 		pgraft_turn_updates(&node);
@@ -186,6 +191,7 @@ sleep_time(void)
 	else if (pgraft_node_id != 0)
 		deadline = Min(deadline, node.net_retry_at);
 	deadline = Min(deadline, pgraft_service_deadline(&node));
+	deadline = Min(deadline, pgraft_ha_deadline(&node));
 	return deadline > now ? (long) (deadline - now) : 0;
 }
 
