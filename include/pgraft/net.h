@@ -127,7 +127,6 @@ typedef struct PgraftNetPeer
 	char		address[RAFT_ADDRESS_SIZE];
 	unsigned int port;
 	int			invite;			/* see PgraftHello */
-	raft_u64	term;			/* in which we lead and invite it, else 0 */
 } PgraftNetPeer;
 
 /*

@@ -18,7 +18,7 @@
 #include "pgraft/error.h"
 #include "pgraft/raft.h"
 
-#define PGRAFT_WIRE_VERSION 2
+#define PGRAFT_WIRE_VERSION 1
 #define PGRAFT_FRAME_HEADER_BYTES 56
 #define PGRAFT_FRAME_MAX_BYTES (64 * 1024 * 1024)	/* payload; the receiver's
 													 * limit may be lower */
@@ -73,7 +73,6 @@ typedef struct PgraftHello
 	char		address[RAFT_ADDRESS_SIZE]; /* where the sender can be dialed */
 	unsigned int port;
 	raft_u64	member_uid;		/* 0 = blank */
-	raft_u64	term;			/* in which the sender leads and invites, else 0 */
 	int			bulk;			/* boolean: this connection is for snapshot chunks */
 	int			invite;			/* boolean: the sender's configuration has the
 								 * receiver as a learner that never was a voter, so

@@ -553,7 +553,7 @@ pgraft_conn_send(PgraftConn *conn, PgraftFrameType type, const unsigned char *pa
 }
 
 bool
-pgraft_conn_send_hello(PgraftConn *conn, PgraftFrameType type, const PgraftNetPeer *to,
+pgraft_conn_send_hello(PgraftConn *conn, PgraftFrameType type, bool invite,
 					   PgraftHelloStatus status)
 {
 	const PgraftNetSelf *self = &conn->net->self;
@@ -567,11 +567,7 @@ pgraft_conn_send_hello(PgraftConn *conn, PgraftFrameType type, const PgraftNetPe
 	hello.port = self->port;
 	hello.member_uid = self->member_uid;
 	hello.bulk = conn->bulk;
-	if (to != NULL)
-	{
-		hello.invite = to->invite;
-		hello.term = to->term;
-	}
+	hello.invite = invite;
 	hello.status = status;
 	return pgraft_conn_send(conn, type, payload, pgraft_wire_encode_hello(payload, &hello));
 }

@@ -432,7 +432,7 @@ pgraft_listener_hello(PgraftConn *conn, const PgraftFrameHeader *header,
 	conn->to = header->to;
 	conn->to_incarnation = header->to_incarnation;
 	conn->bulk = hello.bulk;
-	if (!pgraft_conn_send_hello(conn, PGRAFT_FRAME_HELLO_REPLY, NULL, status))
+	if (!pgraft_conn_send_hello(conn, PGRAFT_FRAME_HELLO_REPLY, false, status))
 		pgraft_conn_end(conn, END_MEMORY, "out of memory");
 	else if (status != PGRAFT_HELLO_OK)
 		pgraft_conn_end(conn, END_GREETING, "%s%s%s", pgraft_hello_status_text(status),

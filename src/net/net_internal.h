@@ -310,8 +310,8 @@ extern void pgraft_conn_handle(PgraftConn *conn, uint32 events);
 extern bool pgraft_conn_write(PgraftConn *conn);
 extern bool pgraft_conn_send(PgraftConn *conn, PgraftFrameType type,
 							 const unsigned char *payload, size_t length);
-extern bool pgraft_conn_send_hello(PgraftConn *conn, PgraftFrameType type,
-								   const PgraftNetPeer *to, PgraftHelloStatus status);
+extern bool pgraft_conn_send_hello(PgraftConn *conn, PgraftFrameType type, bool invite,
+								   PgraftHelloStatus status);
 extern void pgraft_conn_fill_header(const PgraftConn *conn, PgraftFrameType type, size_t length,
 									PgraftFrameHeader *header);
 extern void pgraft_conn_open(PgraftConn *conn);

@@ -104,8 +104,7 @@ pgraft_peer_update(PgraftPeer *peer, const PgraftNetPeer *config)
 		peer->config.port != config->port;
 	bool		renamed = strcmp(peer->config.name, config->name) != 0;
 	bool		other = peer->config.incarnation != config->incarnation;
-	bool		invite_changed = peer->config.invite != config->invite ||
-		peer->config.term != config->term;
+	bool		invite_changed = peer->config.invite != config->invite;
 	bool		is_up = peer->main != NULL && peer->main->state == CONN_OPEN;
 
 	peer->config = *config;
@@ -444,7 +443,7 @@ pgraft_peer_secured(PgraftConn *conn)
 		}
 	}
 	conn->state = CONN_GREETING;
-	if (!pgraft_conn_send_hello(conn, PGRAFT_FRAME_HELLO, &peer->config, PGRAFT_HELLO_OK))
+	if (!pgraft_conn_send_hello(conn, PGRAFT_FRAME_HELLO, peer->config.invite, PGRAFT_HELLO_OK))
 		pgraft_conn_end(conn, END_MEMORY, "out of memory");
 	else
 		(void) pgraft_conn_write(conn);

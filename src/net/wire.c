@@ -14,7 +14,7 @@
  * Frame header, 56 bytes, then `length` bytes of payload:
  *
  *	 0	4	magic "PGRF"
- *	 4	1	version (2)
+ *	 4	1	version (1)
  *	 5	1	frame type (enum PgraftFrameType)
  *	 6	2	0
  *	 8	4	length of the payload
@@ -37,8 +37,7 @@
  *	 1	1	status (enum PgraftHelloStatus)
  *	 2	2	port
  *	 4	8	member_uid (0 = blank)
- *	12	8	term in which the sender leads, when it invites the receiver; else 0
- *	20		cluster_id, name, address: each one byte of length, then the bytes
+ *	12		cluster_id, name, address: each one byte of length, then the bytes
  *			without NUL; no control characters
  *
  * PING and PONG payload: 8 bytes that PONG repeats.
@@ -93,7 +92,7 @@
 
 #define HELLO_FLAG_BULK 0x01
 #define HELLO_FLAG_INVITE 0x02
-#define HELLO_FIXED_BYTES 20
+#define HELLO_FIXED_BYTES 12
 
 #define REQUEST_FIXED_BYTES 24
 #define REPLY_FIXED_BYTES 32
@@ -220,7 +219,6 @@ pgraft_wire_encode_hello(unsigned char *buffer, const PgraftHello *hello)
 	buffer[2] = (unsigned char) hello->port;
 	buffer[3] = (unsigned char) (hello->port >> 8);
 	pgraft_put_u64(buffer + 4, hello->member_uid);
-	pgraft_put_u64(buffer + 12, hello->term);
 	at = put_text(at, hello->cluster_id, sizeof(hello->cluster_id));
 	at = put_text(at, hello->name, sizeof(hello->name));
 	at = put_text(at, hello->address, sizeof(hello->address));
@@ -244,7 +242,6 @@ pgraft_wire_decode_hello(const unsigned char *buffer, size_t length,
 		hello->status = buffer[1];
 		hello->port = (unsigned int) (buffer[2] | (buffer[3] << 8));
 		hello->member_uid = pgraft_get_u64(buffer + 4);
-		hello->term = pgraft_get_u64(buffer + 12);
 		at = get_text(buffer + HELLO_FIXED_BYTES, end,
 					  hello->cluster_id, sizeof(hello->cluster_id));
 		at = get_text(at, end, hello->name, sizeof(hello->name));

@@ -35,8 +35,6 @@ static void fill_options(const PgraftNode *node, PgraftNetOptions *options);
 static PgraftHelloStatus on_hello(void *context, const PgraftFrameHeader *header,
 								  const PgraftHello *hello, const char *remote,
 								  char *text, size_t text_size);
-static bool may_begin_anew(const PgraftNode *node, const PgraftFrameHeader *header,
-						   const PgraftHello *hello);
 static PgraftHelloStatus accept_invitation(PgraftNode *node, const PgraftFrameHeader *header,
 										   const PgraftHello *hello,
 										   char *text, size_t text_size);
@@ -182,14 +180,22 @@ pgraft_peers_refresh(PgraftNode *node)
 	const struct raft_config *config;
 	struct raft_status status;
 	bool		leads = pgraft_is_leader_here(node);
+	static bool was_committed = false;
 	int			n = 0;
 	int			i;
 
-	if (!node->peers_changed || node->net == NULL || node->raft == NULL)
+	if (node->net == NULL || node->raft == NULL)
+		return;
+	if (raft_config_committed(node->raft) != was_committed)
+	{
+		was_committed = !was_committed;
+		node->peers_changed = true;
+	}
+	if (!node->peers_changed)
 		return;
 	node->peers_changed = false;
-	config = raft_get_config(node->raft);
 	raft_status(node->raft, &status);
+	config = raft_get_config(node->raft);
 	peers = palloc0(sizeof(PgraftNetPeer) * (RAFT_MAX_MEMBERS * 2));
 	for (i = 0; i < config->n_members; i++)
 	{
@@ -197,6 +203,14 @@ pgraft_peers_refresh(PgraftNode *node)
 		PgraftNetPeer *peer;
 
 		if (member->id == node->identity.node_id)
+			continue;
+
+		/*
+		 * A newcomer whose entry may still be lost is not spoken to: it would
+		 * begin under an incarnation that the cluster need not come to have.
+		 */
+		if (leads && member->role == RAFT_LEARNER && member->old_role == RAFT_ROLE_NONE &&
+			member->incarnation > status.commit_index)
 			continue;
 		peer = &peers[n++];
 		peer->id = member->id;
@@ -211,7 +225,6 @@ pgraft_peers_refresh(PgraftNode *node)
 		 */
 		peer->invite = leads && member->role == RAFT_LEARNER &&
 			member->old_role == RAFT_ROLE_NONE;
-		peer->term = peer->invite ? status.term : 0;
 	}
 	for (i = 0; i < node->n_strangers;)
 	{
@@ -297,8 +310,12 @@ on_hello(void *context, const PgraftFrameHeader *header, const PgraftHello *hell
 				 pgraft_cluster_id);
 		return PGRAFT_HELLO_WRONG_CLUSTER;
 	}
-	if (may_begin_anew(node, header, hello))
+	if (header->to_incarnation > node->identity.incarnation && hello->invite)
 	{
+		/*
+		 * Incarnations are the indexes of committed log entries: a greater one
+		 * was added after our membership had ended.
+		 */
 		PgraftError error;
 
 		memset(&error, 0, sizeof(error));
@@ -319,28 +336,6 @@ on_hello(void *context, const PgraftFrameHeader *header, const PgraftHello *hell
 	}
 	add_stranger(node, header, hello);
 	return PGRAFT_HELLO_OK;
-}
-
-/*
- * Does a leader invite us under a membership that replaces ours?  Incarnations
- * are log indexes: a greater one was added after ours had ended.  A smaller one
- * comes from a leader that never had the entry which added us; only a term
- * above ours proves that this entry is not committed, so that nothing which we
- * acknowledged under it ever counted.  A leader below our term may have been
- * deposed: what it adds ends nothing.
- */
-static bool
-may_begin_anew(const PgraftNode *node, const PgraftFrameHeader *header,
-			   const PgraftHello *hello)
-{
-	struct raft_status status;
-
-	if (!hello->invite || header->to_incarnation == node->identity.incarnation)
-		return false;
-	raft_status(node->raft, &status);
-	if (header->to_incarnation > node->identity.incarnation)
-		return hello->term >= status.term;
-	return hello->term > status.term;
 }
 
 static PgraftHelloStatus

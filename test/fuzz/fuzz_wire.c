@@ -264,7 +264,6 @@ fuzz_write_seeds(const char *directory)
 	strlcpy(hello.address, "127.0.0.1", sizeof(hello.address));
 	hello.port = 7001;
 	hello.invite = 1;
-	hello.term = 7;
 	write_both(directory, "hello", KIND_HELLO, PGRAFT_FRAME_HELLO, payload,
 			   pgraft_wire_encode_hello(payload, &hello));
 

@@ -116,8 +116,8 @@ draw_delay(SimWorld *world, SimLink *link)
 }
 
 /*
- * A blank receiver may join only on the word of a leader whose configuration
- * has it as a learner (one that never voted): its state cannot have counted.
+ * A receiver may join only on the word of a leader that has it as a learner,
+ * which never voted, and knows the entry that added it to be committed.
  */
 static int
 invites(const SimNode *from, const struct raft_message *m)
@@ -129,7 +129,7 @@ invites(const SimNode *from, const struct raft_message *m)
 	member = raft_config_find(raft_get_config(from->raft), m->to);
 	return status.state == RAFT_LEADER && member != NULL && member->role == RAFT_LEARNER &&
 		member->old_role == RAFT_ROLE_NONE &&
-		member->incarnation == m->to_incarnation;
+		member->incarnation == m->to_incarnation && member->incarnation <= status.commit_index;
 }
 
 /* Takes over the message. */

@@ -575,25 +575,14 @@ adopt(SimWorld *world, SimNode *node, const SimMessage *message)
 
 /*
  * Is this member to begin anew under another incarnation?  The rule of the
- * worker's on_hello().  The leader has it as a learner that never voted.  A
- * greater incarnation was added after ours had ended.  A smaller one comes from
- * a leader that never had the entry which added us: if its term is above ours,
- * that entry cannot have been committed, so nothing that we acknowledged under
- * it ever counted.
+ * worker's on_hello(): a leader invites only under a membership whose entry is
+ * committed, and incarnations are the indexes of these entries, so a greater one
+ * was added after ours had ended, and a smaller one ended before ours began.
  */
 static int
 is_invited(const SimNode *node, const SimMessage *message)
 {
-	struct raft_status status;
-
-	if (!message->invite || message->m.to_incarnation == node->incarnation)
-		return 0;
-	if (node->raft == NULL)
-		return message->m.to_incarnation > node->incarnation;
-	raft_status(node->raft, &status);
-	if (message->m.to_incarnation > node->incarnation)
-		return message->m.term >= status.term;
-	return message->m.term > status.term;
+	return message->invite && message->m.to_incarnation > node->incarnation;
 }
 
 /* Takes over the message. */

@@ -501,7 +501,6 @@ test_hello(void)
 	memset(hello.address, 'a', sizeof(hello.address) - 1);
 	hello.port = 65535;
 	hello.member_uid = random_u64();
-	hello.term = random_u64();
 	hello.bulk = 1;
 	hello.invite = 1;
 	hello.status = PGRAFT_HELLO_STATUS_MAX;
