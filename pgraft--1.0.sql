@@ -77,6 +77,13 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION pgraft_promote_learner(integer) IS
 'Makes a learner a voter.  Not undone by ROLLBACK.  SQLSTATE 22023: bad argument or no learner; 22004: null argument; 42704: no such member; 55006: another change is pending; 55000: not a member of a cluster; 57P03: no leader; 40003: outcome unknown.';
 
+CREATE FUNCTION pgraft_change_members(changes jsonb)
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_change_members'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_change_members(jsonb) IS
+'Several changes of membership as one: all of them or none.  An array of objects with the fields action (add, remove, promote, demote), node_id, and for add: address, port, role (default voter), name; for promote: role.  Those to be added catch up as learners; then one joint configuration replaces the voters.  A leader that goes hands over first.  Not undone by ROLLBACK.  SQLSTATE 22023: bad list or no such change of that member; 22004: null argument; 42704: no such member; 42710: id or address in use; 08001: a member to be added does not answer; 54000: too many members; 55000: no voter would be left, a member to be added did not catch up in time, or this server is not a member of a cluster; 57P03: no leader; 40003: outcome unknown.';
+
 CREATE FUNCTION pgraft_transfer_leadership(node_id integer DEFAULT NULL)
 RETURNS boolean
 AS 'MODULE_PATHNAME', 'pgraft_sql_transfer_leadership'
@@ -710,6 +717,7 @@ REVOKE EXECUTE ON FUNCTION
 	pgraft_remove_node(integer),
 	pgraft_update_node(integer, text, integer, text),
 	pgraft_promote_learner(integer),
+	pgraft_change_members(jsonb),
 	pgraft_transfer_leadership(integer),
 	pgraft_step_down(),
 	pgraft_snapshot(),
@@ -727,6 +735,7 @@ GRANT EXECUTE ON FUNCTION
 	pgraft_remove_node(integer),
 	pgraft_update_node(integer, text, integer, text),
 	pgraft_promote_learner(integer),
+	pgraft_change_members(jsonb),
 	pgraft_transfer_leadership(integer),
 	pgraft_step_down(),
 	pgraft_snapshot(),

@@ -35,6 +35,37 @@ SELECT failure('SELECT pgraft_add_node(2, ''127.0.0.1'', 7002, ''king'')');
 SELECT failure('SELECT pgraft_add_node(2, ''127.0.0.1'', 7002, ''none'')');
 SELECT failure('SELECT pgraft_add_node(2, ''127.0.0.1'', 7002, NULL)');
 
+-- lists of changes
+SELECT failure('SELECT pgraft_change_members(NULL)');
+SELECT failure(format('SELECT pgraft_change_members(%L)', list)) FROM (VALUES
+	('[]'), ('{}'), ('4'), ('"add"'), ('{"action": "remove", "node_id": 2}'), ('[1]'), ('[[]]'), ('[null]'), ('[{}]'),
+	('[{"node_id": 2}]'),
+	('[{"action": 3, "node_id": 2}]'),
+	('[{"action": "replace", "node_id": 2}]'),
+	('[{"action": "remove"}]'),
+	('[{"action": "remove", "node_id": "2"}]'),
+	('[{"action": "remove", "node_id": 0}]'),
+	('[{"action": "remove", "node_id": 1.5}]'),
+	('[{"action": "remove", "node_id": 99999999999999999999}]'),
+	('[{"action": "remove", "node_id": null}]'),
+	('[{"action": "remove", "node_id": 2, "force": true}]'),
+	('[{"action": "remove", "node_id": 2, "port": 7002}]'),
+	('[{"action": "demote", "node_id": 2, "role": "learner"}]'),
+	('[{"action": "promote", "node_id": 2, "role": "learner"}]'),
+	('[{"action": "add", "node_id": 2, "port": 7002}]'),
+	('[{"action": "add", "node_id": 2, "address": "127.0.0.1"}]'),
+	('[{"action": "add", "node_id": 2, "address": "127.0.0.1", "port": 65536}]'),
+	('[{"action": "add", "node_id": 2, "address": "two words", "port": 7002}]'),
+	('[{"action": "add", "node_id": 2, "address": "127.0.0.1", "port": 7002, "role": "king"}]'),
+	('[{"action": "add", "node_id": 2, "address": "127.0.0.1", "port": 7002, "name": "a,b"}]'),
+	('[{"action": "remove", "node_id": 2}, {"action": "demote", "node_id": 2}]'),
+	((SELECT jsonb_agg(jsonb_build_object('action', 'remove', 'node_id', i)) FROM generate_series(1, 33) AS i)::text),
+	('[{"action": "promote", "node_id": 1}]'),
+	('[{"action": "remove", "node_id": 1}]'),
+	('[{"action": "demote", "node_id": 1}]'),
+	('[{"action": "remove", "node_id": 9}]')) AS v(list);
+SELECT regexp_replace(failure('SELECT pgraft_change_members(''[{"action": "add", "node_id": 1, "address": "127.0.0.1", "port": 1}]'')'), ':\d+', ':PORT');
+
 -- members that exist, or do not
 SELECT regexp_replace(failure('SELECT pgraft_add_node(1, ''127.0.0.1'', 7002)'), ':\d+', ':PORT');
 SELECT regexp_replace(failure(format('SELECT pgraft_add_node(2, ''127.0.0.1'', %s)', current_setting('pgraft.port'))), ':\d+', ':PORT');

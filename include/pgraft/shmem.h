@@ -134,8 +134,10 @@ typedef enum PgraftRequestKind
 	PGRAFT_REQUEST_TRANSFER,	/* argument = id, 0 = best */
 	PGRAFT_REQUEST_STEP_DOWN,	/* leader anywhere: forwarded */
 	PGRAFT_REQUEST_SNAPSHOT,	/* local; index out */
-	PGRAFT_REQUEST_LOG_READ		/* local; argument = first index, argument2 = last;
+	PGRAFT_REQUEST_LOG_READ,	/* local; argument = first index, argument2 = last;
 								 * reply = records of PgraftLogReadRecord */
+	PGRAFT_REQUEST_CHANGE_MEMBERS	/* data = array of struct raft_change; all of
+									 * them or none */
 } PgraftRequestKind;
 
 typedef enum PgraftResult
@@ -160,7 +162,8 @@ typedef enum PgraftResult
 	PGRAFT_RESULT_REMOVED,		/* 55000 this member was removed */
 	PGRAFT_RESULT_SHUTDOWN,		/* 57P01 */
 	PGRAFT_RESULT_NOT_LISTENING,	/* 55000 port taken, bad certificate */
-	PGRAFT_RESULT_FAILED		/* XX000/58030, detail says what */
+	PGRAFT_RESULT_FAILED,		/* XX000/58030, detail says what */
+	PGRAFT_RESULT_BEHIND		/* 55000 the member to add did not catch up */
 } PgraftResult;
 
 typedef struct PgraftCall

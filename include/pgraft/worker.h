@@ -15,6 +15,7 @@
  *		service.c	requests of this server's backends
  *		forward.c	requests between members
  *		members.c	requests that change membership or leadership
+ *		change_members.c	several changes of membership as one
  *		publish.c	status for the views
  *
  * Copyright (c) 2026, pgraft contributors
@@ -205,6 +206,12 @@ typedef struct PgraftOperation
 	uint64		argument2;
 	raft_time	timeout;		/* ms that whoever asked waits */
 	struct raft_member member;	/* ADD, UPDATE */
+	struct raft_change *changes;	/* CHANGE_MEMBERS: n_changes of them */
+	int			n_changes;
+	raft_index	goal;			/* CHANGE_MEMBERS, joining: see caught_up() */
+	raft_time	round_started;
+	PgraftResult undo_result;	/* CHANGE_MEMBERS, undoing: the answer */
+	char		undo_detail[256];
 	PgraftPhase phase;
 	bool		again;			/* tried before: its effect may be there already */
 	int			attempts;
@@ -247,6 +254,27 @@ extern size_t pgraft_member_encode(const struct raft_member *member, unsigned ch
 extern bool pgraft_member_decode(struct raft_member *member, const unsigned char *data,
 								 size_t length);
 extern void pgraft_member_operation(PgraftNode *node, PgraftOperation *op);
+/* Asks the engine for n changes as one; op->index is their entry. */
+extern int	pgraft_member_change(PgraftNode *node, PgraftOperation *op,
+								 const struct raft_change *changes, int n);
+/* Goes on to `phase`, waits when it is not possible just now, or answers. */
+extern void pgraft_member_begun(PgraftNode *node, PgraftOperation *op, int result,
+								PgraftPhase phase);
+
+/* change_members.c */
+extern size_t pgraft_changes_bytes(const struct raft_change *changes, int n);
+extern void pgraft_changes_encode(const struct raft_change *changes, int n,
+								  unsigned char *buffer);
+extern int	pgraft_changes_decode(struct raft_change *changes, const unsigned char *data,
+								  size_t length);
+extern void pgraft_changes_keep(PgraftOperation *op, const struct raft_change *changes, int n);
+extern bool pgraft_changes_remove(const PgraftOperation *op, raft_id id);
+extern void pgraft_changes_begin(PgraftNode *node, PgraftOperation *op);
+extern void pgraft_changes_watch(PgraftNode *node, PgraftOperation *op,
+								 const struct raft_status *status);
+extern void pgraft_changes_commit(PgraftNode *node, PgraftOperation *op,
+								  const struct raft_status *status);
+extern void pgraft_changes_undo(PgraftNode *node, PgraftOperation *op);
 extern PgraftResult pgraft_result_of_raft(int error);
 
 #endif							/* PGRAFT_WORKER_H */

@@ -84,11 +84,15 @@ pgraft_argument_port(FunctionCallInfo fcinfo, int n)
 int
 pgraft_argument_role(FunctionCallInfo fcinfo, int n)
 {
-	char	   *role;
+	pgraft_argument_required(fcinfo, n, "role");
+	return pgraft_role_of_text(text_to_cstring(PG_GETARG_TEXT_PP(n)));
+}
+
+int
+pgraft_role_of_text(const char *role)
+{
 	int			i;
 
-	pgraft_argument_required(fcinfo, n, "role");
-	role = text_to_cstring(PG_GETARG_TEXT_PP(n));
 	for (i = RAFT_VOTER; i <= RAFT_WITNESS; i++)
 	{
 		if (strcmp(role, raft_role_name(i)) == 0)
@@ -116,14 +120,22 @@ pgraft_argument_name(FunctionCallInfo fcinfo, int n, char *name)
 		strlcpy(name, plain_text(fcinfo, n, "name", RAFT_NAME_SIZE), RAFT_NAME_SIZE);
 }
 
-/*
- * A host name, an address or a member's name: visible ASCII without what lists
- * in settings use as separators.
- */
 static char *
 plain_text(FunctionCallInfo fcinfo, int n, const char *name, size_t size)
 {
 	char	   *value = text_to_cstring(PG_GETARG_TEXT_PP(n));
+
+	pgraft_check_plain_text(value, name, size);
+	return value;
+}
+
+/*
+ * A host name, an address or a member's name: visible ASCII without what lists
+ * in settings use as separators.
+ */
+void
+pgraft_check_plain_text(const char *value, const char *name, size_t size)
+{
 	const char *c;
 
 	if (value[0] == '\0')
@@ -145,7 +157,6 @@ plain_text(FunctionCallInfo fcinfo, int n, const char *name, size_t size)
 					 errmsg("argument \"%s\" contains an invalid character", name),
 					 errdetail("Only visible ASCII characters are allowed, and neither comma, equals sign, quote nor backslash.")));
 	}
-	return value;
 }
 
 int

@@ -34,6 +34,9 @@ extern raft_id pgraft_argument_node_id(FunctionCallInfo fcinfo, int n);
 extern unsigned int pgraft_argument_port(FunctionCallInfo fcinfo, int n);
 extern int	pgraft_argument_role(FunctionCallInfo fcinfo, int n);
 extern void pgraft_argument_address(FunctionCallInfo fcinfo, int n, char *address);
+extern int	pgraft_role_of_text(const char *role);
+/* ERROR 22023 unless it can be an address or a name of less than `size` bytes. */
+extern void pgraft_check_plain_text(const char *value, const char *name, size_t size);
 /* NULL gives "", the host's default. */
 extern void pgraft_argument_name(FunctionCallInfo fcinfo, int n, char *name);
 /* NULL gives pgraft.request_timeout. */

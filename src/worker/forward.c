@@ -27,6 +27,7 @@
 static unsigned char *reserve_frame(size_t length);
 static void remote_propose(PgraftNode *node, raft_id peer, const PgraftWireRequest *request);
 static void remote_operation(PgraftNode *node, raft_id peer, const PgraftWireRequest *request);
+static bool removes_us(const PgraftNode *node, const PgraftOperation *op);
 
 static unsigned char *frame_buffer = NULL;
 static size_t frame_buffer_size = 0;
@@ -55,6 +56,7 @@ pgraft_forward(PgraftNode *node, PgraftOperation *op)
 	raft_id		leader = pgraft_current_leader(node);
 	size_t		length;
 	unsigned char *buffer;
+	unsigned char *changes = NULL;
 
 	if (leader == 0 || leader == node->identity.node_id || node->net == NULL)
 		return false;
@@ -62,8 +64,8 @@ pgraft_forward(PgraftNode *node, PgraftOperation *op)
 	request.request = pgraft_operation_token(op);
 	request.kind = op->kind;
 	request.argument = op->argument;
-	if (op->kind == PGRAFT_REQUEST_ADD_MEMBER)
-		request.argument = op->timeout; /* the id is in the data */
+	if (op->kind == PGRAFT_REQUEST_ADD_MEMBER || op->kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
+		request.argument = op->timeout; /* the ids are in the data */
 	if (op->kind == PGRAFT_REQUEST_PROPOSE)
 	{
 		request.length = slot->length;
@@ -76,11 +78,20 @@ pgraft_forward(PgraftNode *node, PgraftOperation *op)
 		request.length = pgraft_member_encode(&op->member, payload);
 		request.data = payload;
 	}
+	else if (op->kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
+	{
+		request.length = pgraft_changes_bytes(op->changes, op->n_changes);
+		changes = palloc(request.length);
+		pgraft_changes_encode(op->changes, op->n_changes, changes);
+		request.data = changes;
+	}
 	if (op->again)
 		request.kind |= PGRAFT_FORWARD_AGAIN;
 	length = pgraft_wire_request_bytes(&request);
 	buffer = reserve_frame(length);
 	pgraft_wire_encode_request(buffer, &request);
+	if (changes != NULL)
+		pfree(changes);
 
 	/* first: once it is sent, nobody can say that it was not */
 	if (op->kind != PGRAFT_REQUEST_READ_BARRIER && !pgraft_slot_set_proposed(slot))
@@ -161,12 +172,17 @@ static void
 remote_operation(PgraftNode *node, raft_id peer, const PgraftWireRequest *request)
 {
 	PgraftOperation *op;
+	static struct raft_change changes[RAFT_MAX_MEMBERS];
 	struct raft_member member;
 	int			kind = request->kind & ~PGRAFT_FORWARD_AGAIN;
+	int			n_changes = 0;
 	int			i;
 
 	memset(&member, 0, sizeof(member));
-	if (kind < PGRAFT_REQUEST_READ_BARRIER || kind > PGRAFT_REQUEST_STEP_DOWN ||
+	if (kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
+		n_changes = pgraft_changes_decode(changes, request->data, request->length);
+	if (kind < PGRAFT_REQUEST_READ_BARRIER ||
+		(kind > PGRAFT_REQUEST_STEP_DOWN && n_changes == 0) ||
 		((kind == PGRAFT_REQUEST_ADD_MEMBER || kind == PGRAFT_REQUEST_UPDATE_MEMBER) &&
 		 !pgraft_member_decode(&member, request->data, request->length)))
 	{
@@ -193,7 +209,9 @@ remote_operation(PgraftNode *node, raft_id peer, const PgraftWireRequest *reques
 	op->argument = request->argument;
 	op->timeout = (raft_time) pgraft_request_timeout;
 	op->member = member;
-	if (kind == PGRAFT_REQUEST_ADD_MEMBER)
+	if (n_changes > 0)
+		pgraft_changes_keep(op, changes, n_changes);
+	if (kind == PGRAFT_REQUEST_ADD_MEMBER || kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
 	{
 		op->argument = member.id;
 		if (request->argument < op->timeout)
@@ -258,8 +276,7 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 			op->phase = PGRAFT_PHASE_APPLYING;
 
 			/* a removed member may never hear of its removal by the log */
-			if (op->kind == PGRAFT_REQUEST_REMOVE_MEMBER &&
-				op->argument == node->identity.node_id)
+			if (removes_us(node, op))
 				op->index = 0;
 			break;
 		case PGRAFT_RESULT_NOT_LEADER:
@@ -285,13 +302,22 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 
 /*
  * A member that asks for its own removal may first hear from others that it is
- * none any more.
+ * none any more.  One that led without an heir carried its removal out itself.
  */
 bool
 pgraft_is_own_removal(const PgraftNode *node, const PgraftOperation *op)
 {
+	return removes_us(node, op) &&
+		(op->again || op->attempts > 0 || op->phase == PGRAFT_PHASE_COMMITTING);
+}
+
+static bool
+removes_us(const PgraftNode *node, const PgraftOperation *op)
+{
+	if (op->kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
+		return pgraft_changes_remove(op, node->identity.node_id);
 	return op->kind == PGRAFT_REQUEST_REMOVE_MEMBER &&
-		op->argument == node->identity.node_id && (op->again || op->attempts > 0);
+		op->argument == node->identity.node_id;
 }
 
 /* Whatever was with the old leader, or in our log, is sent again at once. */

@@ -14,6 +14,8 @@
  * up.  Only then the command ends.  A server that does not answer is taken out
  * again (UNDOING) and the command fails.
  *
+ * Several changes at once are in change_members.c.
+ *
  * Copyright (c) 2026, pgraft contributors
  *
  *-------------------------------------------------------------------------
@@ -38,7 +40,6 @@ static void begin_transfer(PgraftNode *node, PgraftOperation *op,
 						   const struct raft_status *status);
 static int	change(PgraftNode *node, PgraftOperation *op, int type,
 				   const struct raft_member *member);
-static void begun(PgraftNode *node, PgraftOperation *op, int result, PgraftPhase phase);
 static void watch_join(PgraftNode *node, PgraftOperation *op,
 					   const struct raft_status *status);
 static void undo_join(PgraftNode *node, PgraftOperation *op,
@@ -106,14 +107,22 @@ pgraft_member_operation(PgraftNode *node, PgraftOperation *op)
 		case PGRAFT_PHASE_COMMITTING:
 			if (status.term != op->term)
 				lost_leadership(node, op, &status);
+			else if (op->kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
+				pgraft_changes_commit(node, op, &status);
 			else if (status.commit_index >= op->index && status.applied_index >= op->index)
 				pgraft_operation_answer(node, op, PGRAFT_RESULT_OK, NULL);
 			break;
 		case PGRAFT_PHASE_JOINING:
-			watch_join(node, op, &status);
+			if (op->kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
+				pgraft_changes_watch(node, op, &status);
+			else
+				watch_join(node, op, &status);
 			break;
 		case PGRAFT_PHASE_UNDOING:
-			undo_join(node, op, &status);
+			if (op->kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
+				pgraft_changes_undo(node, op);
+			else
+				undo_join(node, op, &status);
 			break;
 		case PGRAFT_PHASE_MOVING:
 			if (status.transfer_target != 0)
@@ -165,6 +174,9 @@ begin_change(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 		case PGRAFT_REQUEST_PROMOTE_MEMBER:
 			begin_promote(node, op);
 			break;
+		case PGRAFT_REQUEST_CHANGE_MEMBERS:
+			pgraft_changes_begin(node, op);
+			break;
 		case PGRAFT_REQUEST_TRANSFER:
 			begin_transfer(node, op, status);
 			break;
@@ -182,18 +194,27 @@ begin_change(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 static int
 change(PgraftNode *node, PgraftOperation *op, int type, const struct raft_member *member)
 {
-	struct raft_change *one;
+	struct raft_change *one = palloc0(sizeof(struct raft_change));
+	int			result;
+
+	one->type = type;
+	one->member = *member;
+	result = pgraft_member_change(node, op, one, 1);
+	pfree(one);
+	return result;
+}
+
+int
+pgraft_member_change(PgraftNode *node, PgraftOperation *op,
+					 const struct raft_change *changes, int n)
+{
 	int			result;
 
 	/* an operation whose backend has gone ends by this answer */
 	if (op->slot >= 0 && op->phase == PGRAFT_PHASE_WAITING &&
 		!pgraft_slot_set_proposed(pgraft_operation_slot(op)))
 		return RAFT_E_INVALID;
-	one = palloc0(sizeof(struct raft_change));
-	one->type = type;
-	one->member = *member;
-	result = raft_change_membership(node->raft, one, 1, &op->index);
-	pfree(one);
+	result = raft_change_membership(node->raft, changes, (size_t) n, &op->index);
 	if (result != RAFT_OK && op->slot >= 0 && op->phase == PGRAFT_PHASE_WAITING &&
 		op->attempts == 0 && !op->again)
 		pgraft_slot_clear_proposed(pgraft_operation_slot(op));
@@ -201,8 +222,8 @@ change(PgraftNode *node, PgraftOperation *op, int type, const struct raft_member
 }
 
 /* Goes on to `phase`, waits when it is not possible just now, or answers. */
-static void
-begun(PgraftNode *node, PgraftOperation *op, int result, PgraftPhase phase)
+void
+pgraft_member_begun(PgraftNode *node, PgraftOperation *op, int result, PgraftPhase phase)
 {
 	struct raft_status status;
 
@@ -253,7 +274,7 @@ begin_add(PgraftNode *node, PgraftOperation *op)
 		{
 			/* our earlier attempt did it: see it through */
 			op->index = config->index;
-			begun(node, op, RAFT_OK, PGRAFT_PHASE_JOINING);
+			pgraft_member_begun(node, op, RAFT_OK, PGRAFT_PHASE_JOINING);
 			return;
 		}
 		if (member->id != op->member.id && !same_place(member, &op->member))
@@ -263,7 +284,7 @@ begin_add(PgraftNode *node, PgraftOperation *op)
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_MEMBER_EXISTS, detail);
 		return;
 	}
-	begun(node, op, change(node, op, RAFT_CHANGE_ADD, &op->member), PGRAFT_PHASE_JOINING);
+	pgraft_member_begun(node, op, change(node, op, RAFT_CHANGE_ADD, &op->member), PGRAFT_PHASE_JOINING);
 	if (op->used && op->phase == PGRAFT_PHASE_JOINING)
 	{
 		PgraftPeerContact *contact = pgraft_contact(node, op->member.id);
@@ -304,7 +325,7 @@ begin_remove(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 			op->retry_at = node->now + RETRY_MS;
 		return;
 	}
-	begun(node, op, change(node, op, RAFT_CHANGE_REMOVE, &member), PGRAFT_PHASE_COMMITTING);
+	pgraft_member_begun(node, op, change(node, op, RAFT_CHANGE_REMOVE, &member), PGRAFT_PHASE_COMMITTING);
 }
 
 static void
@@ -323,7 +344,7 @@ begin_update(PgraftNode *node, PgraftOperation *op)
 		}
 	}
 	op->member.priority = -1;	/* keep */
-	begun(node, op, change(node, op, RAFT_CHANGE_UPDATE, &op->member),
+	pgraft_member_begun(node, op, change(node, op, RAFT_CHANGE_UPDATE, &op->member),
 		  PGRAFT_PHASE_COMMITTING);
 }
 
@@ -350,7 +371,7 @@ begin_promote(PgraftNode *node, PgraftOperation *op)
 	}
 	member = *known;
 	member.role = known->target_role == RAFT_LEARNER ? RAFT_VOTER : known->target_role;
-	begun(node, op, change(node, op, RAFT_CHANGE_PROMOTE, &member), PGRAFT_PHASE_COMMITTING);
+	pgraft_member_begun(node, op, change(node, op, RAFT_CHANGE_PROMOTE, &member), PGRAFT_PHASE_COMMITTING);
 }
 
 static void

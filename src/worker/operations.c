@@ -131,6 +131,9 @@ drop_operation(PgraftOperation *op)
 	int			i;
 
 	op->used = false;
+	if (op->changes != NULL)
+		pfree(op->changes);
+	op->changes = NULL;
 	for (i = 0; i < n_active; i++)
 	{
 		if (active[i] == number)

@@ -94,6 +94,9 @@ static const struct
 	{PGRAFT_RESULT_NOT_LISTENING, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
 		"this member cannot listen for other members",
 		"Correct the setting; the member tries again every second and after a reload."},
+	{PGRAFT_RESULT_BEHIND, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		"the new member did not catch up in time",
+		"Nothing was changed.  Add it as a learner first and promote it later, or increase \"pgraft.request_timeout\"."},
 	{PGRAFT_RESULT_FAILED, ERRCODE_INTERNAL_ERROR,
 		"the pgraft consensus worker could not do that",
 		NULL}

@@ -136,6 +136,9 @@ accept_requests(PgraftNode *node)
 					memcpy(&op->member, pgraft_slot_payload(slot), sizeof(op->member));
 				op->argument = op->member.id;
 			}
+			else if (op->kind == PGRAFT_REQUEST_CHANGE_MEMBERS)
+				pgraft_changes_keep(op, pgraft_slot_payload(slot),
+									(int) (slot->length / sizeof(struct raft_change)));
 		}
 	}
 }
@@ -181,9 +184,14 @@ step_operation(PgraftNode *node, PgraftOperation *op)
 	}
 	if (node->state == PGRAFT_WORKER_REMOVED && op->kind != PGRAFT_REQUEST_LOG_READ)
 	{
+		if (op->phase == PGRAFT_PHASE_COMMITTING)
+			op->index = raft_get_config(node->raft)->index;
+
+		/* other members have not been removed; they ask who leads now */
 		pgraft_operation_answer(node, op,
-								pgraft_is_own_removal(node, op) ?
-								PGRAFT_RESULT_OK : PGRAFT_RESULT_REMOVED, NULL);
+								pgraft_is_own_removal(node, op) ? PGRAFT_RESULT_OK :
+								op->slot < 0 ? PGRAFT_RESULT_NOT_LEADER :
+								PGRAFT_RESULT_REMOVED, NULL);
 		return;
 	}
 	switch (op->phase)
