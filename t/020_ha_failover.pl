@@ -137,7 +137,13 @@ sub follows_or_rewound
 	return if $role eq 'standby';
 	note("server $id has WAL that nobody else has: $role");
 	$cluster->node($id)->stop('fast');
+	my $conf = $cluster->node($id)->data_dir . '/postgresql.conf';
+	my $settings = slurp_file($conf);
 	command_ok([ 'pgraftctl', 'rejoin', '--yes', '--no-start', '-D', $cluster->node($id)->data_dir ], "server $id is made to fit again");
+
+	# it lies in the data directory, so pg_rewind brings the other server's
+	unlink($conf);
+	append_to_file($conf, $settings);
 	$cluster->start_node($id);
 	$cluster->wait_streaming($id);
 	return;

@@ -48,6 +48,7 @@
 
 #define AUTO_CONF "pgraft.auto.conf"
 #define JOIN_LAG (16 * 1024 * 1024) /* a standby counts once it is as close */
+#define MAX_OLD_WALSENDERS (2 * RAFT_MAX_MEMBERS)
 #define IN_FORCE_MS 5000		/* then it is said that the setting is not read */
 
 /* One change of the set, as this process carries it out. */
@@ -55,7 +56,10 @@ typedef struct Change
 {
 	uint64		generation;		/* of the document; 0 = none */
 	bool		restarted;		/* walsenders were ended with the next in force */
-	XLogRecPtr	barrier;		/* members of the next set must have this */
+	int			n_old;			/* those that have not gone yet */
+	pid_t		old[MAX_OLD_WALSENDERS];
+	XLogRecPtr	barrier;		/* members of the next set must have this; Invalid =
+								 * somebody may still go by the old set */
 } Change;
 
 static char *wanted_names(const PgraftHaDocument *document);
@@ -64,6 +68,7 @@ static bool write_names(const char *names);
 static int	find_walsender(const char *name);
 static bool is_of_member(const PgraftHaDocument *document, pid_t walsender);
 static void end_walsenders(const PgraftHaDocument *document);
+static bool old_walsenders_have_ended(void);
 static void go_on_with_change(const PgraftHaDocument *document);
 static void look_for_change(const PgraftHaDocument *document);
 static void propose_set(const PgraftHaDocument *document, const PgraftHaSyncSet *set);
@@ -140,7 +145,10 @@ pgraft_ha_apply_sync(const PgraftHaDocument *document)
 		written_at = GetCurrentTimestamp();
 		complained = false;
 	}
-	in_force = strcmp(SyncRepStandbyNames != NULL ? SyncRepStandbyNames : "", names) == 0;
+
+	/* whether to wait at all, the checkpointer tells the sessions */
+	in_force = strcmp(SyncRepStandbyNames != NULL ? SyncRepStandbyNames : "", names) == 0 &&
+		pgraft_sync_standbys_defined() == (names[0] != '\0');
 	if (!in_force && !complained &&
 		TimestampDifferenceExceeds(written_at, GetCurrentTimestamp(), IN_FORCE_MS))
 	{
@@ -173,12 +181,9 @@ write_names(const char *names)
 	appendStringInfoString(&text, "'\n");
 	pgraft_ha_create_file(AUTO_CONF, text.data);
 	pfree(text.data);
-	if (kill(PostmasterPid, SIGHUP) != 0)
-		return false;
 
-	/* a change of our own need not wait for the signal to come back to us */
-	ConfigReloadPending = true;
-	return true;
+	/* it comes back to us once the postmaster has the new value itself */
+	return kill(PostmasterPid, SIGHUP) == 0;
 }
 
 /* ----------------------------------------------------------------
@@ -279,9 +284,32 @@ end_walsenders(const PgraftHaDocument *document)
 		SpinLockAcquire(&WalSndCtl->walsnds[i].mutex);
 		pid = WalSndCtl->walsnds[i].pid;
 		SpinLockRelease(&WalSndCtl->walsnds[i].mutex);
-		if (pid != 0 && is_of_member(document, pid))
-			(void) kill(pid, SIGTERM);
+		if (pid == 0 || change.n_old == MAX_OLD_WALSENDERS || !is_of_member(document, pid))
+			continue;
+		(void) kill(pid, SIGTERM);
+		change.old[change.n_old++] = pid;
 	}
+}
+
+/* Walsenders acknowledge by the old set until they have ended. */
+static bool
+old_walsenders_have_ended(void)
+{
+	int			i;
+	int			j;
+
+	for (i = 0; i < max_wal_senders; i++)
+	{
+		pid_t		pid;
+
+		SpinLockAcquire(&WalSndCtl->walsnds[i].mutex);
+		pid = WalSndCtl->walsnds[i].pid;
+		SpinLockRelease(&WalSndCtl->walsnds[i].mutex);
+		for (j = 0; pid != 0 && j < change.n_old; j++)
+			if (change.old[j] == pid)
+				return false;
+	}
+	return true;
 }
 
 /* ----------------------------------------------------------------
@@ -321,7 +349,12 @@ go_on_with_change(const PgraftHaDocument *document)
 	{
 		end_walsenders(document);
 		change.restarted = true;
-		change.barrier = GetFlushRecPtr(NULL);
+		return;
+	}
+	if (change.barrier == InvalidXLogRecPtr)
+	{
+		if (old_walsenders_have_ended())
+			change.barrier = GetFlushRecPtr(NULL);
 		return;
 	}
 	for (i = 0; i < document->next_sync.n; i++)
