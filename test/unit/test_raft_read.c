@@ -398,6 +398,71 @@ storms(int with_leases)
 		   "15 storms with ReadIndex: no stale read");
 }
 
+/* How far into the future the lease reaches at most, over some rounds. */
+static raft_time
+longest_lease(Cluster *cluster, raft_id leader)
+{
+	raft_time	longest = 0;
+	int			i;
+
+	for (i = 0; i < 400; i++)
+	{
+		raft_time	until = cluster_status(cluster, leader)->lease_until;
+
+		if (until > cluster->now && until - cluster->now > longest)
+			longest = until - cluster->now;
+		cluster_run(cluster, 1);
+	}
+	return longest;
+}
+
+static void
+lease_begins_with_the_question(void)
+{
+	Cluster    *cluster = cluster_create(10);
+	raft_id		leader;
+	raft_time	longest;
+
+	cluster->params.fast_detection = 0;
+	cluster->params.lease_reads = 1;
+	cluster->params.drift_bound_ppm = 100000;
+	cluster_start(cluster, 3);
+	leader = cluster_elect(cluster);
+	longest = longest_lease(cluster, leader);
+	ok(longest > 400 && longest <= 450, "a lease of T/2 less a drift of 10 %% (%lu)", longest);
+	cluster->latency = 30;
+	cluster_run(cluster, T);
+	longest = longest_lease(cluster, leader);
+	ok(longest > 300 && longest <= 390, "counted from when the round was sent (%lu)", longest);
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
+/* Before the target is told, too: nothing else says when that will be. */
+static void
+no_lease_while_the_target_catches_up(void)
+{
+	Cluster    *cluster = lease_cluster(3, 11);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		target = other_than(leader, 0);
+
+	cluster->nodes[target].hold_disk = 1;
+	(void) cluster_propose(cluster, leader, "x", NULL);
+	cluster_run(cluster, 200);
+	ok(cluster_status(cluster, leader)->lease_until > cluster->now, "a lease");
+	raft_tick(cluster->nodes[leader].raft, cluster->now);
+	is_u64(raft_transfer(cluster->nodes[leader].raft, target), RAFT_OK, "a transfer begins");
+	cluster_flush(cluster, leader);
+	cluster_run(cluster, 100);
+	is_u64(cluster->sent[RAFT_MSG_TIMEOUT_NOW], 0, "its target is not ready");
+	is_u64(cluster_status(cluster, leader)->lease_until, 0, "there is no lease any more");
+	cluster_run(cluster, T + 100);
+	is_u64(cluster_status(cluster, leader)->transfer_target, 0, "given up");
+	ok(cluster_status(cluster, leader)->lease_until > cluster->now, "there is one again");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -414,5 +479,7 @@ main(void)
 	late_transfer_breaks_no_lease();
 	storms(0);
 	storms(1);
+	lease_begins_with_the_question();
+	no_lease_while_the_target_catches_up();
 	return tap_done();
 }

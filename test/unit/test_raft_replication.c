@@ -629,6 +629,72 @@ limits_of_belief(void)
 	cluster_destroy(cluster);
 }
 
+static Verdict
+entries_from_one_only(Cluster *cluster, const struct raft_message *message)
+{
+	return message->type == RAFT_MSG_APPEND && message->n_entries > 0 &&
+		message->from != *(raft_id *) cluster->filter_data ? DROP : DELIVER;
+}
+
+/*
+ * As above, but here the tail that has to go is of the later term: the leader's
+ * own entries cannot tell where it begins, the follower's hint has to.
+ */
+static void
+hints_name_the_term(void)
+{
+	Cluster    *cluster = cluster_begin(3, 18);
+	raft_id		older = cluster_elect(cluster);
+	raft_id		newer;
+	unsigned long answers;
+	raft_index	index;
+	int			i;
+
+	cluster_isolate(cluster, older);
+	for (i = 0; i < 300; i++)
+		(void) cluster_propose(cluster, older, "kept", NULL);
+	cluster->filter = entries_from_one_only;
+	cluster->filter_data = &older;
+	cluster_run(cluster, 3 * T);
+	newer = cluster_leader(cluster);
+	ok(newer != 0 && newer != older, "another leads");
+	for (i = 0; i < 300; i++)
+		(void) cluster_propose(cluster, newer, "lost", NULL);
+	cluster_run(cluster, 50);
+	cluster_heal(cluster);
+	cluster_isolate(cluster, newer);
+	cluster->filter = NULL;
+	cluster_run(cluster, 5 * T);
+	is_u64(cluster_leader(cluster), older, "then the first one again, with older entries");
+	index = cluster_status(cluster, older)->last_index;
+	answers = cluster->sent[RAFT_MSG_APPEND_REPLY];
+	cluster_heal(cluster);
+	ok(cluster_wait_applied(cluster, index, 3 * T), "which the other takes over");
+	answers = cluster->sent[RAFT_MSG_APPEND_REPLY] - answers;
+	ok(answers < 60, "%lu answers for 300 conflicting entries of a later term", answers);
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
+/* What it had acknowledged counts no more, and is sent again. */
+static void
+lost_disk_is_filled_again(void)
+{
+	Cluster    *cluster = cluster_begin(3, 19);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		victim = other_than(leader, 0);
+	raft_index	index = 0;
+	int			i;
+
+	for (i = 0; i < 30; i++)
+		(void) cluster_propose(cluster, leader, "x", &index);
+	ok(cluster_wait_applied(cluster, index, T), "30 entries everywhere");
+	cluster_start_blank(cluster, victim, 1);
+	(void) cluster_propose(cluster, leader, "x", &index);
+	ok(cluster_wait_applied(cluster, index, T), "a member whose disk was lost gets them again");
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -648,5 +714,7 @@ main(void)
 	full_cache_of_conflicts();
 	full_cache_can_lead();
 	stale_messages_change_nothing();
+	hints_name_the_term();
+	lost_disk_is_filled_again();
 	return tap_done();
 }

@@ -488,6 +488,80 @@ holes_are_not_installed(void)
 	cluster_destroy(cluster);
 }
 
+/* What it installed is known to match: nothing has to be probed. */
+static void
+replicates_at_once_after_it(void)
+{
+	Cluster    *cluster = small_chunks(3, 12, 500);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		behind = leave_behind(cluster, leader, other_than(leader, 0));
+	struct raft_peer_status status;
+	raft_time	begin;
+
+	(void) propose_many(cluster, leader, 3);
+	ok(cluster_restart(cluster, behind) == RAFT_OK, "back");
+	begin = cluster->now;
+	do
+	{
+		cluster_run(cluster, 1);
+		(void) raft_peer_status(cluster->nodes[leader].raft, behind, &status);
+	} while (status.progress != RAFT_PROGRESS_SNAPSHOT && cluster->now < begin + T);
+	is_u64(status.progress, RAFT_PROGRESS_SNAPSHOT, "it gets a snapshot");
+	while (status.progress == RAFT_PROGRESS_SNAPSHOT && cluster->now < begin + 5 * T)
+	{
+		cluster_run(cluster, 1);
+		(void) raft_peer_status(cluster->nodes[leader].raft, behind, &status);
+	}
+	is_u64(status.progress, RAFT_PROGRESS_REPLICATE, "then the log, without a probe");
+	ok(cluster_wait_applied(cluster, cluster->max_commit, T), "to its end");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
+/* Index 0 is before the first entry: it has no term and cannot be a snapshot's. */
+static void
+impossible_positions(void)
+{
+	Cluster    *cluster = small_chunks(3, 13, 100);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		follower = other_than(leader, 0);
+	struct raft *raft = cluster->nodes[follower].raft;
+	struct raft_snapshot_meta meta;
+	struct raft_message message;
+	unsigned char data[8] = {0};
+
+	memset(&message, 0, sizeof(message));
+	memset(&meta, 0, sizeof(meta));
+	message.type = RAFT_MSG_APPEND;
+	message.from = leader;
+	message.to = follower;
+	message.from_incarnation = message.to_incarnation = 1;
+	message.term = cluster_status(cluster, leader)->term;
+	is_u64(raft_receive(raft, &message), RAFT_OK, "an append behind nothing");
+	message.log_term = 1;
+	is_u64(raft_receive(raft, &message), RAFT_E_INVALID, "index 0 has no term");
+
+	message.type = RAFT_MSG_SNAPSHOT;
+	message.log_term = 0;
+	message.snapshot = &meta;
+	message.chunk = data;
+	message.total = message.chunk_length = sizeof(data);
+	message.flags = RAFT_FLAG_LAST_CHUNK;
+	meta.index = 1;
+	meta.term = 1;
+	meta.config = *raft_get_config(raft);
+	meta.config.index = 0;
+	is_u64(raft_receive(raft, &message), RAFT_OK, "a snapshot at index 1");
+	meta.index = 0;
+	is_u64(raft_receive(raft, &message), RAFT_E_INVALID, "there is none at index 0");
+	cluster_flush(cluster, follower);
+	cluster_run(cluster, 100);
+	is_u64(cluster->nodes[follower].installs, 0, "neither is installed");
+	is_u64(cluster_leader(cluster), leader, "all goes on");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -503,5 +577,7 @@ main(void)
 	crash_during_install();
 	leader_changes_during_transfer();
 	stray_answer();
+	replicates_at_once_after_it();
+	impossible_positions();
 	return tap_done();
 }

@@ -155,6 +155,31 @@ nobody_to_hand_over_to(void)
 	cluster_destroy(cluster);
 }
 
+static Verdict
+no_order_to_campaign(Cluster *cluster, const struct raft_message *message)
+{
+	(void) cluster;
+	return message->type == RAFT_MSG_TIMEOUT_NOW ? DROP : DELIVER;
+}
+
+/* Each holds up proposals for T, so there is time between two, but no end. */
+static void
+vain_transfers_are_spaced(void)
+{
+	Cluster    *cluster = cluster_begin(3, 15);
+	raft_id		leader = cluster_elect(cluster);
+	raft_u64	tried;
+
+	cluster->filter = no_order_to_campaign;
+	cluster->nodes[leader].hold_disk = 1;
+	(void) write_for(cluster, 10 * T);
+	is_u64(cluster_leader(cluster), leader, "nobody takes over");
+	tried = cluster_status(cluster, leader)->stall_transfers;
+	ok(tried >= 3 && tried <= 5, "tried every 2 T, not always (%lu)", tried);
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -162,5 +187,6 @@ main(void)
 	follower_disturbs_nobody();
 	stalled_member_waits();
 	nobody_to_hand_over_to();
+	vain_transfers_are_spaced();
 	return tap_done();
 }

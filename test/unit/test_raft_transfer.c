@@ -239,6 +239,45 @@ carousel(void)
 	ok(moved > 250, "%d of 500 transfers came through at once", moved);
 }
 
+/* Heard from a moment ago, but its connection has just broken. */
+static void
+not_to_one_without_connection(void)
+{
+	Cluster    *cluster = cluster_begin(3, 8);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		lost = other_than(leader, 0);
+
+	raft_peer_lost(cluster->nodes[leader].raft, lost);
+	is_u64(transfer(cluster, leader, 0), RAFT_OK, "transfer to the best");
+	is_u64(cluster_status(cluster, leader)->transfer_target, other_than(leader, lost),
+		   "which is connected");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
+static void
+stepping_down_lets_others_go_first(void)
+{
+	raft_u64	seed;
+	int			again = 0;
+
+	for (seed = 1; seed <= 20; seed++)
+	{
+		Cluster    *cluster = cluster_begin(3, seed);
+		raft_id		leader = cluster_elect(cluster);
+
+		raft_tick(cluster->nodes[leader].raft, cluster->now);
+		(void) raft_step_down(cluster->nodes[leader].raft);
+		cluster_flush(cluster, leader);
+		if (cluster_wait_leader(cluster, 5 * T) == leader)
+			again++;
+		if (cluster->failures > 0)
+			NO_RULE_BROKEN(cluster);
+		cluster_destroy(cluster);
+	}
+	is_u64(again, 0, "20 leaders stepped down, none of them is the next one");
+}
+
 int
 main(void)
 {
@@ -250,5 +289,7 @@ main(void)
 	order_of_a_stranger();
 	step_down();
 	carousel();
+	not_to_one_without_connection();
+	stepping_down_lets_others_go_first();
 	return tap_done();
 }
