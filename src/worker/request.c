@@ -10,7 +10,8 @@
  * A backend that is cancelled or runs out of time gives its slot up; the
  * command may still be applied later.  Whether it may is what the slot's state
  * says, and the error tells the user: 40003 "outcome unknown" if it may, a
- * plain failure if it cannot.
+ * plain failure if it cannot.  A cancelled statement keeps its SQLSTATE, 57014,
+ * and says in its detail which of both it is.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -42,7 +43,7 @@ static const struct
 		"Call pgraft_init() to make a cluster, or pgraft_add_node() on a member of an existing one."},
 	{PGRAFT_RESULT_NO_WORKER, ERRCODE_CANNOT_CONNECT_NOW,
 		"the pgraft consensus worker is not running",
-		"Look into the server log."},
+		"Look into the server log; \"max_worker_processes\" may be too low."},
 	{PGRAFT_RESULT_NO_LEADER, ERRCODE_CANNOT_CONNECT_NOW,
 		"the cluster has no leader",
 		"A majority of the voters must be running and reach each other; see pg_stat_pgraft_network."},
@@ -102,17 +103,32 @@ static const struct
 		NULL}
 };
 
+/* A worker that ended comes back after a second; then no one waits for it. */
+#define WORKER_RETURNS_MS 1500
+#define WORKER_LOOK_MS 250
+
+/* A slot that this backend waits for, unless it gave it up. */
+typedef struct Waiting
+{
+	PgraftSlot *slot;
+	bool		given_up;
+	bool		no_worker;		/* ended because there is none */
+} Waiting;
+
 static PgraftSlot *claim_slot(TimestampTz deadline, int timeout_ms);
 static int	pop_free_slot(void);
 static void push_free_slot(PgraftSlot *slot);
 static void fill_slot(PgraftSlot *slot, const PgraftCall *call, int timeout_ms);
 static void submit_slot(PgraftSlot *slot);
-static bool wait_for_answer(PgraftSlot *slot, TimestampTz deadline);
+static bool wait_for_answer(Waiting *waiting, TimestampTz deadline);
+static bool worker_stays_away(TimestampTz *since);
+static void explain_cancel(void *waiting);
 static void take_answer(PgraftSlot *slot, PgraftCall *call);
 static uint32 abandon(PgraftSlot *slot);
-static void give_up_at_exit(int code, Datum slot);
+static void give_up_at_exit(int code, Datum waiting);
 static void release_slot(PgraftSlot *slot);
 static void raise_timeout(bool proposed, int timeout_ms);
+static void raise_no_worker(void);
 static void raise_result(const PgraftCall *call);
 
 /* ----------------------------------------------------------------
@@ -125,33 +141,43 @@ pgraft_call(PgraftCall *call)
 {
 	volatile int timeout_ms = call->timeout_ms > 0 ? call->timeout_ms : pgraft_request_timeout;
 	TimestampTz deadline;
-	PgraftSlot *slot;
+	Waiting		waiting;
+	ErrorContextCallback context;
 	volatile bool answered = false;
 
 	pgraft_require_preloaded();
 	(void) pgraft_dsa();
 	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 
-	slot = claim_slot(deadline, timeout_ms);
+	waiting.slot = claim_slot(deadline, timeout_ms);
+	waiting.given_up = false;
+	waiting.no_worker = false;
 
 	/* also when this session is terminated: FATAL passes PG_TRY by */
-	PG_ENSURE_ERROR_CLEANUP(give_up_at_exit, PointerGetDatum(slot));
+	PG_ENSURE_ERROR_CLEANUP(give_up_at_exit, PointerGetDatum(&waiting));
 	{
-		fill_slot(slot, call, timeout_ms);
-		submit_slot(slot);
-		answered = wait_for_answer(slot, deadline);
+		fill_slot(waiting.slot, call, timeout_ms);
+		context.callback = explain_cancel;
+		context.arg = &waiting;
+		context.previous = error_context_stack;
+		error_context_stack = &context;
+		submit_slot(waiting.slot);
+		answered = wait_for_answer(&waiting, deadline);
+		error_context_stack = context.previous;
 	}
-	PG_END_ENSURE_ERROR_CLEANUP(give_up_at_exit, PointerGetDatum(slot));
+	PG_END_ENSURE_ERROR_CLEANUP(give_up_at_exit, PointerGetDatum(&waiting));
 
 	if (!answered)
 	{
 		/* the answer may arrive at the very last moment */
-		uint32		state = abandon(slot);
+		uint32		state = abandon(waiting.slot);
 
+		if (state == PGRAFT_SLOT_SUBMITTED && waiting.no_worker)
+			raise_no_worker();
 		if (state != PGRAFT_SLOT_DONE)
 			raise_timeout(state == PGRAFT_SLOT_PROPOSED, timeout_ms);
 	}
-	take_answer(slot, call);
+	take_answer(waiting.slot, call);
 	if (call->result != PGRAFT_RESULT_OK)
 		raise_result(call);
 }
@@ -163,23 +189,25 @@ claim_slot(TimestampTz deadline, int timeout_ms)
 
 	if (number < 0)
 	{
+		TimestampTz away = 0;
+
 		ConditionVariablePrepareToSleep(&pgraft_shared->slot_freed);
 		while ((number = pop_free_slot()) < 0)
 		{
 			long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 															   deadline);
 
+			/* without a worker, what was abandoned stays in the queue */
+			if (worker_stays_away(&away))
+				raise_no_worker();
 			if (left <= 0)
 				break;
-			ConditionVariableTimedSleep(&pgraft_shared->slot_freed, left,
+			ConditionVariableTimedSleep(&pgraft_shared->slot_freed, Min(left, WORKER_LOOK_MS),
 										pgraft_wait_event());
 		}
 		ConditionVariableCancelSleep();
 	}
 
-	/* without a worker, what was abandoned stays in the queue */
-	if (number < 0 && pgraft_shared->worker_latch == NULL)
-		raise_timeout(false, timeout_ms);
 	if (number < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -266,22 +294,77 @@ submit_slot(PgraftSlot *slot)
 }
 
 static bool
-wait_for_answer(PgraftSlot *slot, TimestampTz deadline)
+wait_for_answer(Waiting *waiting, TimestampTz deadline)
 {
+	TimestampTz away = 0;
+
 	for (;;)
 	{
 		long		left;
 
-		if (pg_atomic_read_u32(&slot->state) == PGRAFT_SLOT_DONE)
+		if (pg_atomic_read_u32(&waiting->slot->state) == PGRAFT_SLOT_DONE)
 			return true;
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-		if (left <= 0)
+		waiting->no_worker = worker_stays_away(&away);
+		if (left <= 0 || waiting->no_worker)
 			return false;
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 left, pgraft_wait_event());
+						 Min(left, WORKER_LOOK_MS), pgraft_wait_event());
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* It has not been there since *since, and should be back by now. */
+static bool
+worker_stays_away(TimestampTz *since)
+{
+	TimestampTz now;
+
+	/* one word, which needs no consistent copy */
+	if (*(volatile int *) &pgraft_shared->status.worker_pid != 0)
+	{
+		*since = 0;
+		return false;
+	}
+	now = GetCurrentTimestamp();
+	if (*since == 0)
+		*since = now;
+	return TimestampDifferenceExceeds(*since, now, WORKER_RETURNS_MS);
+}
+
+/*
+ * Error context callback, called while the error is being made: gives the slot
+ * up, so that what is said of the outcome stays true.
+ */
+static void
+explain_cancel(void *waiting)
+{
+	Waiting    *given_up = (Waiting *) waiting;
+	PgraftSlot *slot = given_up->slot;
+
+	if (given_up->given_up || geterrcode() != ERRCODE_QUERY_CANCELED ||
+		slot->kind == PGRAFT_REQUEST_READ_BARRIER || slot->kind == PGRAFT_REQUEST_LOG_READ)
+		return;
+	switch (abandon(slot))
+	{
+		case PGRAFT_SLOT_PROPOSED:
+			given_up->given_up = true;
+			errdetail("The outcome is unknown: the command may have been applied, or may be applied later.");
+			errhint("Check the state before repeating the command.");
+			break;
+		case PGRAFT_SLOT_SUBMITTED:
+			given_up->given_up = true;
+			errdetail("Nothing was changed.");
+			break;
+		default:
+			/* answered, and still ours */
+			if (slot->result == PGRAFT_RESULT_OK)
+				errdetail("The command had been carried out.");
+			else if (slot->result == PGRAFT_RESULT_UNKNOWN)
+				errdetail("The outcome is unknown: the command may have been applied, or may be applied later.");
+			break;
 	}
 }
 
@@ -327,15 +410,18 @@ abandon(PgraftSlot *slot)
 }
 
 static void
-give_up_at_exit(int code, Datum slot)
+give_up_at_exit(int code, Datum waiting)
 {
-	PgraftSlot *given_up = (PgraftSlot *) DatumGetPointer(slot);
+	Waiting    *given_up = (Waiting *) DatumGetPointer(waiting);
 	uint32		state;
 
 	(void) code;
-	state = abandon(given_up);
+	if (given_up->given_up)
+		return;
+	given_up->given_up = true;
+	state = abandon(given_up->slot);
 	if (state == PGRAFT_SLOT_FILLING || state == PGRAFT_SLOT_DONE)
-		release_slot(given_up);
+		release_slot(given_up->slot);
 }
 
 static void
@@ -365,11 +451,7 @@ raise_timeout(bool proposed, int timeout_ms)
 	status = palloc(sizeof(PgraftStatus));
 	pgraft_read_status(status);
 	if (status->worker_pid == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-				 errmsg("the pgraft consensus worker is not running"),
-				 status->failure[0] != '\0' ? errdetail("%s.", status->failure) : 0,
-				 errhint("Look into the server log; max_worker_processes may be too low.")));
+		raise_no_worker();
 	if (status->raft.leader != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
@@ -388,6 +470,20 @@ raise_timeout(bool proposed, int timeout_ms)
 					   raft_state_name(status->raft.state), status->raft.term,
 					   status->num_nodes, status->num_voters),
 			 errhint("A majority of the voters must be running and reach each other; see pg_stat_pgraft_network.")));
+}
+
+static void
+raise_no_worker(void)
+{
+	PgraftStatus *status = palloc(sizeof(PgraftStatus));
+	PgraftCall	call;
+
+	pgraft_read_status(status);
+	memset(&call, 0, sizeof(call));
+	call.result = PGRAFT_RESULT_NO_WORKER;
+	if (status->failure[0] != '\0')
+		snprintf(call.detail, sizeof(call.detail), "%s.", status->failure);
+	raise_result(&call);
 }
 
 static void
