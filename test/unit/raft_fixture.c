@@ -348,13 +348,20 @@ cluster_report_lost(Cluster *cluster, raft_id id)
  * ----------------------------------------------------------------
  */
 
+/*
+ * Payloads lie in memory that the next call overwrites, as the interface says:
+ * an engine that keeps pointers to it sends garbage.
+ */
 static int
 fixture_read_entries(void *context, raft_index first, size_t max_entries,
 					 size_t max_bytes, struct raft_entry *entries, size_t *n_read)
 {
+	static unsigned char *lent;
+	static size_t lent_bytes;
 	Node	   *node = context;
 	size_t		bytes = 0;
 	size_t		n = 0;
+	size_t		i;
 
 	*n_read = 0;
 	if (first <= node->disk.start || first > node->disk.last)
@@ -367,6 +374,21 @@ fixture_read_entries(void *context, raft_index first, size_t max_entries,
 			break;
 		bytes += entry->length;
 		entries[n++] = *entry;
+	}
+	if (bytes > lent_bytes)
+	{
+		lent = realloc(lent, bytes);
+		lent_bytes = bytes;
+	}
+	if (lent != NULL)
+		memset(lent, 0xEE, lent_bytes);
+	for (i = 0, bytes = 0; i < n; i++)
+	{
+		if (entries[i].length == 0)
+			continue;
+		memcpy(lent + bytes, entries[i].data, entries[i].length);
+		entries[i].data = lent + bytes;
+		bytes += entries[i].length;
 	}
 	node->entries_read_back += (int) n;
 	*n_read = n;

@@ -278,6 +278,33 @@ hint_of_one_is_refused(void)
 	cluster_destroy(cluster);
 }
 
+/* The connection is back before anybody has asked: nothing has happened. */
+static void
+hint_is_withdrawn(void)
+{
+	raft_u64	seed;
+	raft_u64	asked = 0;
+
+	for (seed = 1; seed <= 5; seed++)
+	{
+		Cluster    *cluster = cluster_begin(3, seed);
+		raft_id		leader = cluster_elect(cluster);
+		raft_id		follower = other_than(leader, 0);
+		raft_u64	before = cluster_status(cluster, follower)->prevotes_started;
+
+		raft_tick(cluster->nodes[follower].raft, cluster->now);
+		raft_peer_lost(cluster->nodes[follower].raft, leader);
+		raft_peer_found(cluster->nodes[follower].raft, leader);
+		cluster_isolate(cluster, follower);
+		cluster_run(cluster, T / 2 - 120);
+		asked += cluster_status(cluster, follower)->prevotes_started - before;
+		if (cluster->failures > 0)
+			NO_RULE_BROKEN(cluster);
+		cluster_destroy(cluster);
+	}
+	is_u64(asked, 0, "a hint that is withdrawn hastens nothing");
+}
+
 static void
 hint_ignored_without_fast_detection(void)
 {
@@ -644,6 +671,7 @@ main(void)
 	vote_refused_while_leader_is_heard();
 	hint_elects_fast();
 	hint_of_one_is_refused();
+	hint_is_withdrawn();
 	hint_ignored_without_fast_detection();
 	two_candidates_do_not_split_for_long();
 	check_quorum_steps_down();

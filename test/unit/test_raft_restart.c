@@ -321,6 +321,91 @@ truncations_are_replayed(void)
 	raft_destroy(raft);
 }
 
+/* Written before the log's begin, or never: what storage would not let pass. */
+static void
+impossible_positions(void)
+{
+	static struct raft_snapshot_meta meta;
+	struct raft_hard_state state = {5, 0, 0};
+	struct raft_status status;
+	struct raft *raft = create();
+
+	(void) raft_restore_hard_state(raft, &state);
+	meta.index = 10;
+	meta.term = 4;
+	(void) raft_restore_snapshot(raft, &meta);
+	is_u64(raft_restore_log_start(raft, 10, 4), RAFT_OK, "a log that begins after 10");
+	is_u64(raft_restore_truncate(raft, 10), RAFT_E_CORRUPT, "nothing before it is truncated");
+	is_u64(restore_entry(raft, 10, 4), RAFT_E_CORRUPT, "nor written");
+	is_u64(raft_restore_truncate(raft, 20), RAFT_OK, "behind its end there is nothing to truncate");
+
+	/* entries that were truncated together with one before the begin */
+	is_u64(restore_entry(raft, 11, 2), RAFT_OK, "an entry older than the begin is skipped");
+	is_u64(restore_entry(raft, 12, 2), RAFT_OK, "and the one behind it");
+	is_u64(raft_start(raft, 1), RAFT_E_CORRUPT, "but something must have replaced them");
+	is_u64(raft_restore_truncate(raft, 11), RAFT_OK, "a truncation");
+	is_u64(restore_entry(raft, 11, 5), RAFT_OK, "and another entry");
+	is_u64(raft_start(raft, 1), RAFT_OK, "did");
+	raft_status(raft, &status);
+	is_u64(status.last_index, 11, "which is the last one");
+	raft_destroy(raft);
+
+	raft = create();
+	(void) raft_restore_hard_state(raft, &state);
+	(void) raft_restore_snapshot(raft, &meta);
+	(void) restore_entry(raft, 1, 3);
+	(void) restore_entry(raft, 2, 3);
+	is_u64(raft_start(raft, 1), RAFT_OK, "a log that ends before the snapshot");
+	raft_status(raft, &status);
+	is_u64(status.last_index, 10, "gives way to it");
+	is_u64(status.first_index, 11, "whole");
+	raft_destroy(raft);
+}
+
+static void
+restore_config(struct raft *raft, raft_index index, raft_term term, int n_members)
+{
+	static unsigned char payload[RAFT_CONFIG_MAX_BYTES];
+	static struct raft_config config;
+	struct raft_entry entry;
+	int			i;
+
+	memset(&config, 0, sizeof(config));
+	memset(&entry, 0, sizeof(entry));
+	config.n_members = n_members;
+	for (i = 0; i < n_members; i++)
+	{
+		config.members[i].id = (raft_id) i + 1;
+		config.members[i].incarnation = 1;
+		config.members[i].role = config.members[i].target_role = RAFT_VOTER;
+	}
+	entry.index = index;
+	entry.term = term;
+	entry.type = RAFT_ENTRY_CONFIG;
+	entry.data = payload;
+	entry.length = raft_config_encode(&config, payload, sizeof(payload));
+	ok(raft_restore_entry(raft, &entry) == RAFT_OK, "a configuration of %d", n_members);
+}
+
+/* What was truncated before the crash is not in force after it. */
+static void
+truncated_configuration_is_not_restored(void)
+{
+	struct raft *raft = create();
+	struct raft_hard_state state = {5, 0, 0};
+
+	(void) raft_restore_hard_state(raft, &state);
+	restore_config(raft, 1, 1, 3);
+	(void) restore_entry(raft, 2, 2);
+	restore_config(raft, 3, 2, 4);
+	(void) restore_entry(raft, 3, 4);
+	is_u64(raft_start(raft, 1), RAFT_OK, "start");
+	is_u64(raft_get_config(raft)->n_members, 3, "the configuration before is in force");
+	is_u64(raft_get_config(raft)->index, 1, "with its index");
+	ok(raft_check_invariants(raft) == NULL, "no invariant is broken");
+	raft_destroy(raft);
+}
+
 int
 main(void)
 {
@@ -331,5 +416,7 @@ main(void)
 	power_loss();
 	contradictions();
 	truncations_are_replayed();
+	impossible_positions();
+	truncated_configuration_is_not_restored();
 	return tap_done();
 }
