@@ -196,6 +196,76 @@ test_table(void)
 	}
 }
 
+/* Whoever leaves by a joint change needs its place until that is over. */
+static void
+test_places(void)
+{
+	static struct raft_config config;
+	static struct raft_config before;
+	struct raft_change changes[2];
+	raft_id		id;
+
+	memset(&config, 0, sizeof(config));
+	(void) parse_changes("v1", changes);
+	is_u64(raft_config_apply_simple(&config, changes, 2, 1), RAFT_OK, "a first member");
+	memset(&changes[0], 0, sizeof(changes[0]));
+	changes[0].type = RAFT_CHANGE_ADD;
+	changes[0].member.role = RAFT_LEARNER;
+	for (id = 2; id <= RAFT_MAX_MEMBERS; id++)
+	{
+		changes[0].member.id = id;
+		if (raft_config_apply_simple(&config, changes, 1, id) != RAFT_OK)
+			ok(0, "member %u", id);
+	}
+	before = config;
+	changes[0].member.id = RAFT_MAX_MEMBERS + 1;
+	is_u64(raft_config_apply_simple(&config, changes, 1, 99), RAFT_E_TOO_MANY_MEMBERS,
+		   "no place for one more");
+	ok(memcmp(&config, &before, sizeof(config)) == 0, "nothing was changed");
+	changes[1] = changes[0];
+	memset(&changes[0], 0, sizeof(changes[0]));
+	changes[0].type = RAFT_CHANGE_REMOVE;
+	changes[0].member.id = 5;
+	is_u64(raft_config_enter_joint(&config, changes, 2, 99), RAFT_E_TOO_MANY_MEMBERS,
+		   "nor in the joint configuration with one that leaves");
+	is_u64(raft_config_apply_simple(&config, changes, 2, 99), RAFT_OK,
+		   "a simple change puts one into the other's place");
+	is_u64(config.n_members, RAFT_MAX_MEMBERS, "all places are taken again");
+	ok(raft_config_find(&config, 5) == NULL &&
+	   raft_config_find(&config, RAFT_MAX_MEMBERS + 1) != NULL, "by the other");
+}
+
+static void
+test_updates(void)
+{
+	static struct raft_config config;
+	struct raft_change changes[2];
+	const struct raft_member *member;
+
+	memset(&config, 0, sizeof(config));
+	(void) parse_changes("v1", changes);
+	(void) raft_config_apply_simple(&config, changes, 2, 1);
+	memset(&changes[0], 0, sizeof(changes[0]));
+	changes[0].type = RAFT_CHANGE_UPDATE;
+	changes[0].member.id = 1;
+	changes[0].member.port = 7000;
+	changes[0].member.priority = 40;
+	strcpy(changes[0].member.name, "one");
+	strcpy(changes[0].member.address, "192.0.2.1");
+	is_u64(raft_config_apply_simple(&config, changes, 1, 9), RAFT_OK, "an update");
+	changes[0].member.name[0] = '\0';
+	changes[0].member.priority = -1;
+	changes[0].member.port = 7001;
+	is_u64(raft_config_apply_simple(&config, changes, 1, 10), RAFT_OK, "and another");
+	member = raft_config_find(&config, 1);
+	ok(strcmp(member->name, "one") == 0 && member->priority == 40,
+	   "what the second does not name stays");
+	ok(strcmp(member->address, "192.0.2.1") == 0 && member->port == 7001, "the rest is new");
+	ok(member->role == RAFT_VOTER && member->incarnation == 1, "role and membership are the same");
+	changes[0].type = 99;
+	is_u64(raft_config_apply_simple(&config, changes, 1, 11), RAFT_E_INVALID, "no such change");
+}
+
 /* ----------------------------------------------------------------
  * Quorums, as other implementations publish them
  * ----------------------------------------------------------------
@@ -465,6 +535,8 @@ int
 main(void)
 {
 	test_table();
+	test_places();
+	test_updates();
 	test_quorum_table();
 	test_vote_table();
 	ok(run_random(200000), "random changes agree with sets of bits");

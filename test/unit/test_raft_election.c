@@ -659,6 +659,33 @@ storms(void)
 	is_u64(recovered, 30, "30 storms: all members agree soon after");
 }
 
+/*
+ * One that has a higher term than the leader cannot follow it, and nobody that
+ * hears the leader would elect it: its answer has to unseat the leader.
+ */
+static void
+member_ahead_of_the_leader(void)
+{
+	Cluster    *cluster = cluster_begin(3, 60);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		ahead = other_than(leader, 0);
+	raft_term	term = cluster_status(cluster, leader)->term + 5;
+	raft_index	index = 0;
+
+	cluster_crash(cluster, ahead);
+	cluster->nodes[ahead].disk.hard_state.term = term;
+	cluster->nodes[ahead].disk.hard_state.vote = ahead;
+	ok(cluster_restart(cluster, ahead) == RAFT_OK, "a member of a higher term");
+	cluster_run(cluster, 3 * T);
+	leader = cluster_leader(cluster);
+	ok(leader != 0 && cluster_status(cluster, leader)->term > term, "the leader has a higher one");
+	is_u64(cluster_status(cluster, ahead)->leader, leader, "so that it is followed");
+	(void) cluster_propose(cluster, leader, "x", &index);
+	ok(cluster_wait_applied(cluster, index, T), "by all");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -681,5 +708,6 @@ main(void)
 	shorter_log_never_leads();
 	vote_compares_logs();
 	storms();
+	member_ahead_of_the_leader();
 	return tap_done();
 }
