@@ -427,7 +427,7 @@ raft_propose(struct raft *raft, const struct raft_proposal *batch, size_t n,
 		int			error = raft_leader_append(raft, RAFT_ENTRY_NORMAL, batch[i].length,
 											   batch[i].data);
 
-		/* room was checked; only the ring's seam can still be in the way */
+		/* room was checked: only memory can be wanting, and then nothing stays */
 		if (error != RAFT_OK)
 		{
 			if (i > 0)

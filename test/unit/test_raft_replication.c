@@ -443,6 +443,7 @@ slow_followers_read_through_storage(void)
 	Cluster    *cluster = cluster_create(12);
 	raft_id		leader;
 	raft_id		slow[2];
+	raft_index	start;
 	raft_index	index = 0;
 	int			i;
 
@@ -465,6 +466,14 @@ slow_followers_read_through_storage(void)
 	is_u64(cluster->nodes[leader].entries_read_back, 0, "nothing was read back before");
 	ok(cluster_restart(cluster, slow[0]) == RAFT_OK, "one follower is back");
 	ok(cluster_restart(cluster, slow[1]) == RAFT_OK, "and another");
+
+	/* the disk cannot be read for a while */
+	start = cluster->nodes[leader].disk.start;
+	cluster->nodes[leader].disk.start = index;
+	cluster_run(cluster, 300);
+	is_u64(cluster->nodes[leader].entries_read_back, 0, "a read fails");
+	is_u64(cluster_leader(cluster), leader, "which unseats nobody");
+	cluster->nodes[leader].disk.start = start;
 	ok(cluster_wait_applied(cluster, index, 3 * T), "both catch up");
 	ok(cluster->nodes[leader].entries_read_back >= 160, "from the leader's disk (%d)",
 	   cluster->nodes[leader].entries_read_back);

@@ -78,7 +78,10 @@ not_while_it_is_behind(void)
 	raft_id		leader;
 	raft_index	incarnation;
 	Cluster    *cluster = with_learner(1, 1, &leader, &incarnation);
+	struct raft_change change = change_promote(LEARNER, RAFT_VOTER);
 
+	is_u64(cluster_change(cluster, leader, &change, 1, NULL), RAFT_E_NOT_READY,
+		   "nobody promotes one that has acknowledged nothing");
 	acknowledgements = 0;
 	cluster->filter = one_acknowledgement;
 	cluster_start_blank(cluster, LEARNER, incarnation);

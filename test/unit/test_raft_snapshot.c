@@ -562,6 +562,35 @@ impossible_positions(void)
 	cluster_destroy(cluster);
 }
 
+static Verdict
+hold_installed(Cluster *cluster, const struct raft_message *message)
+{
+	(void) cluster;
+	return message->type == RAFT_MSG_SNAPSHOT_REPLY ? HOLD : DELIVER;
+}
+
+/* Until the leader hears of it, the entry behind it has gone. */
+static void
+overtaken_by_a_newer_one(void)
+{
+	Cluster    *cluster = small_chunks(3, 14, 90);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		behind = leave_behind(cluster, leader, other_than(leader, 0));
+
+	cluster->filter = hold_installed;
+	ok(cluster_restart(cluster, behind) == RAFT_OK, "back");
+	cluster_run(cluster, 200);
+	is_u64(cluster->nodes[behind].installs, 1, "a snapshot is installed");
+	(void) propose_many(cluster, leader, 20);
+	is_u64(cluster_snapshot(cluster, leader, 0), RAFT_OK, "and a newer one taken");
+	cluster->filter = NULL;
+	cluster_release(cluster);
+	ok(cluster_wait_applied(cluster, cluster->max_commit, T), "it gets this one, too");
+	is_u64(cluster->nodes[behind].installs, 2, "for want of the entries between");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -579,5 +608,6 @@ main(void)
 	stray_answer();
 	replicates_at_once_after_it();
 	impossible_positions();
+	overtaken_by_a_newer_one();
 	return tap_done();
 }
