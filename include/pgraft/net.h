@@ -126,6 +126,10 @@ typedef struct PgraftNetPeer
 	char		name[RAFT_NAME_SIZE];	/* what its certificate must name */
 	char		address[RAFT_ADDRESS_SIZE];
 	unsigned int port;
+
+	/* dialed in turn with the other, as long as neither answers; "" = none */
+	char		other_address[RAFT_ADDRESS_SIZE];
+	unsigned int other_port;
 	int			invite;			/* see PgraftHello */
 } PgraftNetPeer;
 

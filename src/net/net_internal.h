@@ -215,11 +215,13 @@ struct PgraftPeer
 	PgraftConn *bulk;
 	PgraftConn *probe;
 
-	/* where to dial */
+	/* where to dial: one of the two places of config, and its addresses */
+	bool		at_other;
+	bool		stood;			/* it was connected there since that is its place */
 	PgraftAddress addresses[MAX_ADDRESSES];
 	int			n_addresses;
 	int			first_address;	/* the one that worked last */
-	bool		is_name;		/* config.address has to be resolved */
+	bool		is_name;		/* the place has to be resolved */
 	raft_u64	ticket;			/* question to the resolver; 0 = none */
 
 	/* one round = each address once */

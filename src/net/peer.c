@@ -6,7 +6,8 @@
  *
  * Each peer has one main connection, at times a bulk one for snapshot chunks,
  * and at times a probe.  A round of dialing tries each address of the peer
- * once.  The next round comes after a jittered pause that doubles from a few
+ * once; of two places that are known one is tried in a round and the other in the
+ * next.  The next round comes after a jittered pause that doubles from a few
  * milliseconds to reconnect_max_ms, and at once when the peer itself greets us.
  *
  * The point of the speed is to learn of the death of a process: when it dies
@@ -43,6 +44,9 @@
 #define FREE_QUICK_BREAKS 3		/* so many shorter ones are dialed again at once */
 #define STALE_DIAL_MS 50		/* an attempt older than this is given up when the peer greets */
 
+static const char *place(const PgraftPeer *peer, unsigned int *port);
+static bool has_other_place(const PgraftPeer *peer);
+static void change_place(PgraftPeer *peer);
 static void locate(PgraftPeer *peer);
 static void prefer_address(PgraftPeer *peer, const PgraftAddress *address);
 static void ask_resolver(PgraftPeer *peer);
@@ -100,14 +104,21 @@ pgraft_peer_add(PgraftNet *net, const PgraftNetPeer *config)
 void
 pgraft_peer_update(PgraftPeer *peer, const PgraftNetPeer *config)
 {
-	bool		moved = strcmp(peer->config.address, config->address) != 0 ||
-		peer->config.port != config->port;
+	unsigned int port;
+	const char *address = place(peer, &port);
+	bool		at_first = strcmp(address, config->address) == 0 && port == config->port;
+	bool		at_other = strcmp(address, config->other_address) == 0 &&
+		port == config->other_port;
+	bool		moved = !at_first && !at_other;
+	bool		another_other = strcmp(peer->config.other_address, config->other_address) != 0 ||
+		peer->config.other_port != config->other_port;
 	bool		renamed = strcmp(peer->config.name, config->name) != 0;
 	bool		other = peer->config.incarnation != config->incarnation;
 	bool		invite_changed = peer->config.invite != config->invite;
 	bool		is_up = peer->main != NULL && peer->main->state == CONN_OPEN;
 
 	peer->config = *config;
+	peer->at_other = at_other && !at_first;
 	if (moved)
 		locate(peer);
 	if (moved || renamed || other)
@@ -115,7 +126,7 @@ pgraft_peer_update(PgraftPeer *peer, const PgraftNetPeer *config)
 		pgraft_peer_drop(peer);
 		peer->stats.rtt_us = -1;
 	}
-	else if (!invite_changed || is_up)
+	else if (is_up || (!invite_changed && !another_other))
 		return;
 	pgraft_peer_redial(peer);
 }
@@ -169,17 +180,40 @@ pgraft_peer_reap(PgraftNet *net)
  * ----------------------------------------------------------------
  */
 
+static const char *
+place(const PgraftPeer *peer, unsigned int *port)
+{
+	*port = peer->at_other ? peer->config.other_port : peer->config.port;
+	return peer->at_other ? peer->config.other_address : peer->config.address;
+}
+
+static bool
+has_other_place(const PgraftPeer *peer)
+{
+	return peer->config.other_address[0] != '\0';
+}
+
+static void
+change_place(PgraftPeer *peer)
+{
+	peer->at_other = !peer->at_other;
+	locate(peer);
+}
+
 /* Forgets the addresses and finds out whether there is a name to resolve. */
 static void
 locate(PgraftPeer *peer)
 {
+	unsigned int port;
+	const char *address = place(peer, &port);
+
+	peer->stood = false;
 	peer->first_address = 0;
 	peer->n_addresses = 0;
 	peer->ticket = 0;
 	peer->wait_resolver = false;
-	peer->is_name = pgraft_resolve_now(peer->config.address, peer->config.port, AI_NUMERICHOST,
-									   peer->addresses, MAX_ADDRESSES,
-									   &peer->n_addresses) != 0;
+	peer->is_name = pgraft_resolve_now(address, port, AI_NUMERICHOST, peer->addresses,
+									   MAX_ADDRESSES, &peer->n_addresses) != 0;
 }
 
 /* Each round begins with this address, as long as the name has it. */
@@ -199,6 +233,8 @@ static void
 ask_resolver(PgraftPeer *peer)
 {
 	PgraftNet  *net = peer->net;
+	unsigned int port;
+	const char *address = place(peer, &port);
 
 	if (peer->ticket != 0)
 		return;
@@ -220,7 +256,7 @@ ask_resolver(PgraftPeer *peer)
 			return;
 		}
 	}
-	peer->ticket = pgraft_resolver_ask(net->resolver, peer->config.address, peer->config.port);
+	peer->ticket = pgraft_resolver_ask(net->resolver, address, port);
 }
 
 /* Answers of the resolver are there. */
@@ -256,9 +292,10 @@ pgraft_peer_resolved(PgraftNet *net)
 		else
 		{
 			char		reason[REASON_SIZE];
+			unsigned int port;
 
 			snprintf(reason, sizeof(reason), "could not resolve \"%s\": %s",
-					 peer->config.address, gai_strerror(answer.error));
+					 place(peer, &port), gai_strerror(answer.error));
 			round_failed(peer, reason);
 		}
 	}
@@ -457,6 +494,8 @@ pgraft_peer_hello_reply(PgraftConn *conn, const PgraftFrameHeader *header,
 	PgraftPeer *peer = conn->peer;
 	PgraftHello reply;
 	PgraftError error;
+	const char *address;
+	unsigned int port;
 
 	memset(&error, 0, sizeof(error));
 	if (pgraft_wire_decode_hello(payload, header->length, &reply, &error) != PGRAFT_OK)
@@ -489,13 +528,15 @@ pgraft_peer_hello_reply(PgraftConn *conn, const PgraftFrameHeader *header,
 		return;
 	}
 	prefer_address(peer, &conn->address);
+	peer->stood = true;
 	peer->failures = 0;
 	peer->reported_refused = false;
 	peer->logged[0] = '\0';
 	peer->stats.connects++;
 	peer->stats.last_error[0] = '\0';
+	address = place(peer, &port);
 	pgraft_net_log(net, PGRAFT_NET_LOG, "connected to member %u \"%s\" at %s port %u",
-				   peer->config.id, peer->config.name, peer->config.address, peer->config.port);
+				   peer->config.id, peer->config.name, address, port);
 	net->callbacks.peer_up(net->callbacks.context, peer->config.id);
 }
 
@@ -600,6 +641,7 @@ main_ended(PgraftPeer *peer, PgraftConn *conn, PgraftConnState state,
 		   PgraftEnd why, const char *reason)
 {
 	PgraftNet  *net = peer->net;
+	bool		elsewhere = has_other_place(peer) && !peer->stood;
 
 	note_error(peer, why, reason);
 	if (state == CONN_OPEN)
@@ -618,7 +660,7 @@ main_ended(PgraftPeer *peer, PgraftConn *conn, PgraftConnState state,
 	}
 	peer->n_failed++;
 	round_failed(peer, reason);
-	if (why == END_GREETING && !peer->removed)
+	if (why == END_GREETING && !elsewhere && !peer->removed)
 	{
 		/* it will not change its mind soon, but the moment it greets us */
 		peer->failures = 0;
@@ -663,12 +705,18 @@ static void
 round_failed(PgraftPeer *peer, const char *reason)
 {
 	PgraftNet  *net = peer->net;
+	bool		proves = peer->n_refused > 0 && peer->n_failed == 0;
 
+	/* where it never was, nobody need be */
+	if (has_other_place(peer) && !peer->stood)
+		proves = false;
 	peer->stats.connect_failures++;
 	strlcpy(peer->stats.last_error, reason, sizeof(peer->stats.last_error));
 	log_failure(peer, reason);
 	schedule(peer);
-	if (peer->n_refused > 0 && peer->n_failed == 0 && !peer->reported_refused)
+	if (has_other_place(peer))
+		change_place(peer);
+	if (proves && !peer->reported_refused)
 	{
 		peer->reported_refused = true;
 		net->callbacks.peer_down(net->callbacks.context, peer->config.id, 1);
@@ -701,13 +749,15 @@ schedule(PgraftPeer *peer)
 static void
 log_failure(PgraftPeer *peer, const char *reason)
 {
+	unsigned int port;
+	const char *address = place(peer, &port);
+
 	if (strcmp(peer->logged, reason) == 0)
 		return;
 	strlcpy(peer->logged, reason, sizeof(peer->logged));
 	pgraft_net_log(peer->net, PGRAFT_NET_LOG,
 				   "could not connect to member %u \"%s\" at %s port %u: %s",
-				   peer->config.id, peer->config.name, peer->config.address,
-				   peer->config.port, reason);
+				   peer->config.id, peer->config.name, address, port, reason);
 }
 
 static void

@@ -12,7 +12,9 @@
  * that addresses this very membership (id and incarnation).  A member that is
  * not in our configuration is let in, too: our configuration may be old, and
  * the engine decides what its messages are worth.  Its address is kept so that
- * it can be answered ("stranger").
+ * it can be answered ("stranger").  So is where a member says that it is: while
+ * we replay the log our configuration may name a place that it left long ago, or
+ * a membership that has ended, and without answers nothing more would come.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -38,8 +40,10 @@ static PgraftHelloStatus on_hello(void *context, const PgraftFrameHeader *header
 static PgraftHelloStatus accept_invitation(PgraftNode *node, const PgraftFrameHeader *header,
 										   const PgraftHello *hello,
 										   char *text, size_t text_size);
-static void add_stranger(PgraftNode *node, const PgraftFrameHeader *header,
-						 const PgraftHello *hello);
+static void remember_sender(PgraftNode *node, const PgraftFrameHeader *header,
+							const PgraftHello *hello);
+static PgraftNetPeer *find_place(PgraftNetPeer *peers, int *n, raft_id id);
+static void use_greeting(PgraftNode *node, PgraftNetPeer *peer);
 static bool is_member(const PgraftNode *node, raft_id id);
 static int	on_expected_name(void *context, raft_id id, char *name);
 static int	on_frame(void *context, const PgraftFrameHeader *header,
@@ -218,6 +222,7 @@ pgraft_peers_refresh(PgraftNode *node)
 		(void) on_expected_name(node, member->id, peer->name);
 		strlcpy(peer->address, member->address, sizeof(peer->address));
 		peer->port = member->port;
+		use_greeting(node, peer);
 
 		/*
 		 * Only the leader knows that it has not become a voter since.  A member
@@ -229,9 +234,21 @@ pgraft_peers_refresh(PgraftNode *node)
 	for (i = 0; i < node->n_strangers;)
 	{
 		if (is_member(node, node->strangers[i].id))
+		{
+			*find_place(node->greeted, &node->n_greeted, node->strangers[i].id) = node->strangers[i];
 			node->strangers[i] = node->strangers[--node->n_strangers];
+		}
 		else
 			peers[n++] = node->strangers[i++];
+	}
+
+	/* who ceases to be a member is cut off, and a stranger when it greets again */
+	for (i = 0; i < node->n_greeted;)
+	{
+		if (is_member(node, node->greeted[i].id))
+			i++;
+		else
+			node->greeted[i] = node->greeted[--node->n_greeted];
 	}
 	memset(&error, 0, sizeof(error));
 	if (pgraft_net_set_peers(node->net, peers, n, &error) != PGRAFT_OK)
@@ -334,7 +351,7 @@ on_hello(void *context, const PgraftFrameHeader *header, const PgraftHello *hell
 				 header->to_incarnation, node->identity.incarnation);
 		return PGRAFT_HELLO_WRONG_MEMBER;
 	}
-	add_stranger(node, header, hello);
+	remember_sender(node, header, hello);
 	return PGRAFT_HELLO_OK;
 }
 
@@ -361,33 +378,23 @@ accept_invitation(PgraftNode *node, const PgraftFrameHeader *header,
 		snprintf(text, text_size, "%s", error.message);
 		return PGRAFT_HELLO_BUSY;
 	}
-	add_stranger(node, header, hello);
+	remember_sender(node, header, hello);
 	return PGRAFT_HELLO_OK;
 }
 
-/* Keeps the address of a sender that our configuration does not know. */
+/* Keeps where a sender is, and of which membership, in its own words. */
 static void
-add_stranger(PgraftNode *node, const PgraftFrameHeader *header, const PgraftHello *hello)
+remember_sender(PgraftNode *node, const PgraftFrameHeader *header, const PgraftHello *hello)
 {
-	PgraftNetPeer *peer = NULL;
-	int			i;
+	bool		member = is_member(node, header->from);
+	PgraftNetPeer *peer;
 
-	if (is_member(node, header->from) || hello->bulk)
+	if (hello->bulk)
 		return;
-	for (i = 0; i < node->n_strangers; i++)
-		if (node->strangers[i].id == header->from)
-			peer = &node->strangers[i];
-	if (peer == NULL)
-	{
-		/* the oldest one makes room */
-		if (node->n_strangers == RAFT_MAX_MEMBERS)
-		{
-			memmove(node->strangers, node->strangers + 1,
-					sizeof(PgraftNetPeer) * (RAFT_MAX_MEMBERS - 1));
-			node->n_strangers--;
-		}
-		peer = &node->strangers[node->n_strangers++];
-	}
+	peer = member ? find_place(node->greeted, &node->n_greeted, header->from) :
+		find_place(node->strangers, &node->n_strangers, header->from);
+	if (member && peer->incarnation > header->from_incarnation)
+		return;
 	memset(peer, 0, sizeof(*peer));
 	peer->id = header->from;
 	peer->incarnation = header->from_incarnation;
@@ -395,6 +402,56 @@ add_stranger(PgraftNode *node, const PgraftFrameHeader *header, const PgraftHell
 	strlcpy(peer->name, hello->name, sizeof(peer->name));
 	strlcpy(peer->address, hello->address, sizeof(peer->address));
 	node->peers_changed = true;
+}
+
+/* Its entry, or a new one, for which the oldest makes room. */
+static PgraftNetPeer *
+find_place(PgraftNetPeer *peers, int *n, raft_id id)
+{
+	PgraftNetPeer *peer;
+	int			i;
+
+	for (i = 0; i < *n; i++)
+		if (peers[i].id == id)
+			return &peers[i];
+	if (*n == RAFT_MAX_MEMBERS)
+	{
+		memmove(peers, peers + 1, sizeof(PgraftNetPeer) * (RAFT_MAX_MEMBERS - 1));
+		(*n)--;
+	}
+	peer = &peers[(*n)++];
+	memset(peer, 0, sizeof(*peer));
+	peer->id = id;
+	return peer;
+}
+
+/* Of two memberships the later one counts, of two places of one either. */
+static void
+use_greeting(PgraftNode *node, PgraftNetPeer *peer)
+{
+	const PgraftNetPeer *greeting = NULL;
+	int			i;
+
+	for (i = 0; i < node->n_greeted; i++)
+		if (node->greeted[i].id == peer->id)
+			greeting = &node->greeted[i];
+	for (i = 0; i < node->n_strangers; i++)
+		if (node->strangers[i].id == peer->id)
+			greeting = &node->strangers[i];
+	if (greeting == NULL || greeting->incarnation < peer->incarnation ||
+		greeting->address[0] == '\0' || greeting->port == 0)
+		return;
+	if (greeting->incarnation > peer->incarnation)
+	{
+		peer->incarnation = greeting->incarnation;
+		strlcpy(peer->address, greeting->address, sizeof(peer->address));
+		peer->port = greeting->port;
+	}
+	else if (greeting->port != peer->port || strcmp(greeting->address, peer->address) != 0)
+	{
+		strlcpy(peer->other_address, greeting->address, sizeof(peer->other_address));
+		peer->other_port = greeting->port;
+	}
 }
 
 static int

@@ -376,6 +376,76 @@ test_peers(void)
 	stop_all();
 }
 
+static unsigned int
+unused_port(void)
+{
+	struct sockaddr_in address;
+	socklen_t	size = sizeof(address);
+	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	memset(&address, 0, sizeof(address));
+	address.sin_family = AF_INET;
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	ok(fd >= 0 && bind(fd, (struct sockaddr *) &address, size) == 0 &&
+	   getsockname(fd, (struct sockaddr *) &address, &size) == 0, "a port where nobody listens");
+	close(fd);
+	return ntohs(address.sin_port);
+}
+
+/*
+ * A member whose configuration is old knows another place of a peer than the peer
+ * itself tells.
+ */
+static void
+test_two_places(void)
+{
+	PgraftNetPeer peer;
+	PgraftConn *before;
+	unsigned int real_port;
+
+	start_cluster(3);
+	ok(UNTIL(is_connected(1, 2) && is_connected(2, 1)), "connected");
+	describe_peer(2, &peer);
+	real_port = peer.port;
+	strlcpy(peer.other_address, peer.address, sizeof(peer.other_address));
+	peer.other_port = real_port;
+	peer.port = unused_port();
+	before = pgraft_peer_find(members[1].net, 2)->main;
+	(void) pgraft_net_set_peers(members[1].net, &peer, 1, NULL);
+	turn(0);
+	ok(pgraft_peer_find(members[1].net, 2)->main == before, "what stands at the other place stays");
+
+	(void) pgraft_net_set_peers(members[1].net, NULL, 0, NULL);
+	turn(0);
+	(void) pgraft_net_set_peers(members[1].net, &peer, 1, NULL);
+	ok(UNTIL(is_connected(1, 2)), "where nobody listens the other place is dialed");
+	is_u64(members[1].n_refused[2], 0, "... and that is no proof of death");
+
+	/* another member has taken the port */
+	(void) pgraft_net_set_peers(members[1].net, NULL, 0, NULL);
+	turn(0);
+	peer.port = members[3].options.listen_port;
+	(void) pgraft_net_set_peers(members[1].net, &peer, 1, NULL);
+	ok(UNTIL(is_connected(1, 2)), "where somebody else is, too");
+	is_u64(members[1].n_hello_refused[2], 0, "... whose word is not taken for the member's");
+
+	before = pgraft_peer_find(members[1].net, 2)->main;
+	describe_peer(2, &peer);
+	(void) pgraft_net_set_peers(members[1].net, &peer, 1, NULL);
+	turn(0);
+	ok(pgraft_peer_find(members[1].net, 2)->main == before,
+	   "a configuration that catches up breaks nothing");
+
+	strlcpy(peer.other_address, peer.address, sizeof(peer.other_address));
+	peer.other_port = unused_port();
+	(void) pgraft_net_set_peers(members[1].net, &peer, 1, NULL);
+	member_stop(2);
+	ok(UNTIL(members[1].n_refused[2] == 1), "refusal where it was is proof of death");
+	ok(member_start(2, NULL) == PGRAFT_OK, "it starts again");
+	ok(UNTIL(is_connected(1, 2)), "... and is found, whichever place is tried first");
+	stop_all();
+}
+
 static void
 test_refused_greeting(void)
 {
@@ -543,6 +613,7 @@ main(void)
 	test_queue();
 	test_bulk();
 	test_peers();
+	test_two_places();
 	test_refused_greeting();
 	test_blank();
 	test_names();
