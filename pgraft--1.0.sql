@@ -459,6 +459,8 @@ CREATE FUNCTION pgraft_stat(
 	OUT cached_bytes bigint,
 	OUT fsyncs bigint,
 	OUT fsync_time double precision,
+	OUT connections_accepted bigint,
+	OUT connections_rejected bigint,
 	OUT started_at timestamptz,
 	OUT stats_reset timestamptz)
 RETURNS record
@@ -471,7 +473,7 @@ COMMENT ON FUNCTION pgraft_stat() IS
 CREATE VIEW pg_stat_pgraft AS
 	SELECT * FROM pgraft_stat();
 COMMENT ON VIEW pg_stat_pgraft IS
-'This member: one row.  Times are in milliseconds; null means unknown.  Counters begin at stats_reset, fsyncs and fsync_time at started_at.';
+'This member: one row.  Times are in milliseconds; null means unknown.  Counters begin at stats_reset.';
 
 CREATE FUNCTION pgraft_stat_members(
 	OUT node_id integer,
@@ -488,6 +490,8 @@ CREATE FUNCTION pgraft_stat_members(
 	OUT match_index bigint,
 	OUT next_index bigint,
 	OUT lag_entries bigint,
+	OUT lag_bytes bigint,
+	OUT lag_time double precision,
 	OUT inflight_messages bigint,
 	OUT inflight_bytes bigint,
 	OUT snapshot_sent_bytes bigint,
@@ -504,7 +508,7 @@ COMMENT ON FUNCTION pgraft_stat_members() IS
 CREATE VIEW pg_stat_pgraft_members AS
 	SELECT * FROM pgraft_stat_members();
 COMMENT ON VIEW pg_stat_pgraft_members IS
-'One row a member.  state to snapshot_total_bytes are known to the leader alone; health is ok, lagging, catching up, unreachable, no leader, or null when this member cannot tell.';
+'One row a member.  state to snapshot_total_bytes are known to the leader alone.  lag_time is for how many milliseconds it has lacked the first entry that it lacks, lag_bytes what the commands since then take; null for entries from before this leader.  health is ok, lagging, catching up, unreachable, no leader, or null when this member cannot tell.';
 
 CREATE FUNCTION pgraft_stat_network(
 	OUT node_id integer,
@@ -536,7 +540,7 @@ COMMENT ON FUNCTION pgraft_stat_network() IS
 CREATE VIEW pg_stat_pgraft_network AS
 	SELECT * FROM pgraft_stat_network();
 COMMENT ON VIEW pg_stat_pgraft_network IS
-'One row a peer, counted since the worker''s start.  rtt is the smoothed round trip in milliseconds.';
+'One row a peer, counted since stats_reset of pg_stat_pgraft.  rtt is the smoothed round trip in milliseconds.';
 
 CREATE FUNCTION pgraft_stat_storage(
 	OUT segments bigint,
@@ -576,7 +580,7 @@ RETURNS void
 AS 'MODULE_PATHNAME', 'pgraft_sql_reset_stats'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
 COMMENT ON FUNCTION pgraft_reset_stats() IS
-'Makes the counters of pg_stat_pgraft begin again; those of network and storage go on.  SQLSTATE 55000: not preloaded.';
+'Makes the counters of pg_stat_pgraft and pg_stat_pgraft_network begin again, and those of what was written and flushed in pg_stat_pgraft_storage.  SQLSTATE 55000: not preloaded.';
 
 -- reads what this member has, so that it never waits for the cluster
 CREATE VIEW pgraft_kv AS

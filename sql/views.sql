@@ -15,7 +15,7 @@ SELECT first_index <= last_index AS first_index, last_index >= durable_index AS 
 	durable_index >= commit_index AS commit_index, commit_index >= applied_index AS applied_index,
 	applied_index >= snapshot_index AS snapshot_index, lease_valid,
 	elections > 0 AS elections, prevotes >= 0 AS prevotes, started_at <= now() AS started_at,
-	stats_reset <= now() AS stats_reset
+	stats_reset <= now() AS stats_reset, connections_accepted, connections_rejected
 	FROM pg_stat_pgraft;
 
 -- figures grow with work
@@ -33,7 +33,7 @@ SELECT becomes_true(format($$ (SELECT proposals >= %s AND proposals_committed >=
 
 SELECT node_id, name, address, port = current_setting('pgraft.port')::integer AS port, role,
 	priority, incarnation > 0 AS incarnation, is_leader, is_self, state,
-	match_index > 0 AS match_index, next_index > match_index AS next_index, lag_entries,
+	match_index > 0 AS match_index, next_index > match_index AS next_index, lag_entries, lag_bytes, lag_time,
 	inflight_messages, inflight_bytes, snapshot_sent_bytes, snapshot_total_bytes, health
 	FROM pg_stat_pgraft_members;
 -- nobody to talk to

@@ -17,6 +17,7 @@
  *		members.c	requests that change membership or leadership
  *		change_members.c	several changes of membership as one
  *		publish.c	status for the views
+ *		lag.c		how far behind a member is
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -103,9 +104,6 @@ typedef struct PgraftNode
 	PgraftNetPeer strangers[RAFT_MAX_MEMBERS];	/* greeted us, but are not in our
 												 * configuration (yet) */
 	int			n_strangers;
-	PgraftNetPeer greeted[RAFT_MAX_MEMBERS];	/* members, where and as what they
-												 * said themselves that they are */
-	int			n_greeted;
 	PgraftPeerContact contacts[RAFT_MAX_MEMBERS * 2];
 	int			n_contacts;
 	PgraftWireScratch scratch;
@@ -175,6 +173,11 @@ extern int	pgraft_service_request(PgraftNode *node, const PgraftFrameHeader *hea
 extern int	pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 								 const unsigned char *payload);
 extern void pgraft_service_fail_all(PgraftNode *node, const char *detail);
+
+/* lag.c */
+extern void pgraft_lag_sample(PgraftNode *node, const struct raft_status *status,
+							  uint64 bytes);
+extern bool pgraft_lag_of(const PgraftNode *node, raft_index index, int64 *bytes, int64 *ms);
 
 /* publish.c */
 extern void pgraft_publish(PgraftNode *node, bool force);

@@ -7,8 +7,7 @@
  * never wait for it.  A value that is not known is NULL.
  *
  * The worker's counters begin with it or with pgraft_reset_stats(), whichever
- * was later: stats_reset says when.  Those of storage and network begin with
- * the worker: started_at.
+ * was later: stats_reset says when.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -160,6 +159,8 @@ add_counters(PgraftRow *row, const PgraftStatus *status)
 	pgraft_row_u64(row, status->raft.cached_bytes);
 	pgraft_row_u64(row, status->storage.fsyncs);
 	pgraft_row_float(row, milliseconds(status->storage.fsync_us));
+	pgraft_row_u64(row, status->net.accepted);
+	pgraft_row_u64(row, status->net.rejected);
 }
 
 /* ----------------------------------------------------------------
@@ -216,7 +217,7 @@ add_progress(PgraftRow *row, const PgraftStatus *status, const PgraftMemberStatu
 
 	if (!self && !member->has_progress)
 	{
-		for (i = 0; i < 8; i++)
+		for (i = 0; i < 10; i++)
 			pgraft_row_null(row);
 		return;
 	}
@@ -225,6 +226,16 @@ add_progress(PgraftRow *row, const PgraftStatus *status, const PgraftMemberStatu
 	pgraft_row_u64(row, match);
 	pgraft_row_u64(row, self ? status->raft.last_index + 1 : progress->next_index);
 	pgraft_row_u64(row, status->raft.last_index > match ? status->raft.last_index - match : 0);
+	if (member->lag_bytes < 0)
+	{
+		pgraft_row_null(row);
+		pgraft_row_null(row);
+	}
+	else
+	{
+		pgraft_row_u64(row, (uint64) member->lag_bytes);
+		pgraft_row_float(row, (double) member->lag_ms);
+	}
 	if (self)
 	{
 		for (i = 0; i < 4; i++)

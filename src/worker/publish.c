@@ -26,11 +26,16 @@ static void fill_member(PgraftNode *node, PgraftMemberStatus *target,
 						const struct raft_member *member,
 						const PgraftNetPeerStats *stats, int n_stats);
 static void storage_statistics(PgraftNode *node, PgraftStorageStats *stats);
+static void network_statistics(PgraftNode *node, PgraftNetStats *stats);
+static void peer_since_reset(PgraftNetPeerStats *stats);
 static uint64 since_reset(uint64 now, uint64 at_reset);
 
 static PgraftMembers members;
 static PgraftStatus last;		/* as published */
 static PgraftStatus base;		/* engine, storage and network at the last reset */
+static PgraftNetPeerStats peer_base[RAFT_MAX_MEMBERS * 2];	/* the same, of peers */
+static int	n_peer_base = 0;
+static uint64 bytes_before_reset = 0;	/* see pgraft_lag_sample() */
 
 void
 pgraft_publish(PgraftNode *node, bool force)
@@ -53,6 +58,7 @@ pgraft_publish(PgraftNode *node, bool force)
 		int			i;
 
 		raft_status(node->raft, &status->raft);
+		pgraft_lag_sample(node, &status->raft, bytes_before_reset + status->proposal_bytes);
 		status->raft.elections_started = since_reset(status->raft.elections_started,
 													 base.raft.elections_started);
 		status->raft.prevotes_started = since_reset(status->raft.prevotes_started,
@@ -83,7 +89,7 @@ pgraft_publish(PgraftNode *node, bool force)
 	if (node->storage != NULL)
 		storage_statistics(node, &status->storage);
 	if (node->net != NULL)
-		pgraft_net_stats(node->net, &status->net);
+		network_statistics(node, &status->net);
 	if (force || memcmp(&last, status, sizeof(last)) != 0)
 	{
 		bool		progress = last.raft.applied_index != status->raft.applied_index ||
@@ -116,6 +122,38 @@ storage_statistics(PgraftNode *node, PgraftStorageStats *stats)
 												base.storage.fsync_histogram[i]);
 }
 
+static void
+network_statistics(PgraftNode *node, PgraftNetStats *stats)
+{
+	pgraft_net_stats(node->net, stats);
+	stats->accepted = since_reset(stats->accepted, base.net.accepted);
+	stats->rejected = since_reset(stats->rejected, base.net.rejected);
+}
+
+static void
+peer_since_reset(PgraftNetPeerStats *stats)
+{
+	int			i;
+
+	for (i = 0; i < n_peer_base; i++)
+	{
+		const PgraftNetPeerStats *then = &peer_base[i];
+
+		if (then->id != stats->id)
+			continue;
+		stats->bytes_sent = since_reset(stats->bytes_sent, then->bytes_sent);
+		stats->bytes_received = since_reset(stats->bytes_received, then->bytes_received);
+		stats->messages_sent = since_reset(stats->messages_sent, then->messages_sent);
+		stats->messages_received = since_reset(stats->messages_received,
+											   then->messages_received);
+		stats->connects = since_reset(stats->connects, then->connects);
+		stats->connect_failures = since_reset(stats->connect_failures,
+											  then->connect_failures);
+		stats->errors = since_reset(stats->errors, then->errors);
+		stats->dropped = since_reset(stats->dropped, then->dropped);
+	}
+}
+
 static uint64
 since_reset(uint64 now, uint64 at_reset)
 {
@@ -132,6 +170,13 @@ reset_counters(PgraftNode *node)
 		raft_status(node->raft, &base.raft);
 	if (node->storage != NULL)
 		pgraft_storage_stats(node->storage, &base.storage);
+	if (node->net != NULL)
+	{
+		pgraft_net_stats(node->net, &base.net);
+		n_peer_base = pgraft_net_peer_stats(node->net, peer_base, lengthof(peer_base));
+		node->members_published = 0;
+	}
+	bytes_before_reset += status->proposal_bytes;
 	status->leader_changes = 0;
 	status->proposals = 0;
 	status->proposals_committed = 0;
@@ -174,19 +219,27 @@ fill_member(PgraftNode *node, PgraftMemberStatus *target, const struct raft_memb
 			const PgraftNetPeerStats *stats, int n_stats)
 {
 	const PgraftPeerContact *contact;
+	struct raft_status status;
 	int			i;
 
 	memset(target, 0, sizeof(*target));
 	target->member = *member;
 	if (target->member.name[0] == '\0')
 		snprintf(target->member.name, RAFT_NAME_SIZE, "node%u", member->id);
+	raft_status(node->raft, &status);
+	target->lag_bytes = -1;
+	target->lag_ms = -1;
 	if (member->id == node->identity.node_id)
 	{
+		(void) pgraft_lag_of(node, status.durable_index, &target->lag_bytes, &target->lag_ms);
 		target->last_contact = GetCurrentTimestamp();
 		return;
 	}
 	target->has_progress =
 		raft_peer_status(node->raft, member->id, &target->progress) == RAFT_OK;
+	if (target->has_progress)
+		(void) pgraft_lag_of(node, target->progress.match_index, &target->lag_bytes,
+							 &target->lag_ms);
 	contact = pgraft_contact(node, member->id);
 	if (contact->last_frame != 0)
 		target->last_contact =
@@ -198,6 +251,7 @@ fill_member(PgraftNode *node, PgraftMemberStatus *target, const struct raft_memb
 		{
 			target->has_net = true;
 			target->net = stats[i];
+			peer_since_reset(&target->net);
 		}
 	}
 }
