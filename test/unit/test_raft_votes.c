@@ -211,6 +211,178 @@ refused(void)
 	cluster_destroy(cluster);
 }
 
+/* ----------------------------------------------------------------
+ * When to ask, and when to let others ask
+ * ----------------------------------------------------------------
+ */
+
+static raft_time
+due_in(Cluster *cluster, raft_id id)
+{
+	raft_time	deadline = raft_next_deadline(cluster->nodes[id].raft);
+
+	return deadline > cluster->now ? deadline - cluster->now : 0;
+}
+
+/* Of two that ask at once the better one refuses, but only for a while. */
+static void
+better_one_yields_in_the_end(void)
+{
+	Cluster    *cluster = asking(5);
+	raft_term	term = cluster_status(cluster, 1)->term;
+
+	is_u64(ask(cluster, RAFT_MSG_PREVOTE, 1, term + 1, 1, 1), 0, "the better one refuses");
+	cluster_run(cluster, T / 10);
+	is_u64(ask(cluster, RAFT_MSG_PREVOTE, 1, term + 1, 1, 1), 1, "but not when it gets nowhere");
+	cluster_destroy(cluster);
+}
+
+static void
+granting_puts_off_the_own_attempt(void)
+{
+	Cluster    *cluster = cluster_begin(3, 6);
+	raft_id		voter = lonely_voter(cluster);
+	struct raft_status *status = cluster_status(cluster, voter);
+
+	cluster_run(cluster, due_in(cluster, voter) - 10);
+	is_u64(ask(cluster, RAFT_MSG_PREVOTE, voter, status->term + 1, status->term,
+			   status->last_index), 1, "it grants, about to ask itself");
+	ok(due_in(cluster, voter) >= T / 20 - 2, "and waits for what comes of it (%lu)",
+	   due_in(cluster, voter));
+	cluster_destroy(cluster);
+}
+
+/* A candidate whose vote is durable tries again soon, but less and less so. */
+static void
+vain_elections(void)
+{
+	Cluster    *cluster = asking(7);
+	raft_time	wait = 0;
+	raft_time	first = 0;
+	int			n;
+
+	for (n = 1; n <= 6; n++)
+	{
+		int			i;
+
+		for (i = 0; i < 3 * T && cluster_status(cluster, 1)->state != RAFT_PRECANDIDATE; i++)
+			cluster_run(cluster, 1);
+		(void) answered(cluster, RAFT_MSG_PREVOTE_REPLY, 2,
+						cluster_status(cluster, 1)->term + 1, 0);
+		if (answered(cluster, RAFT_MSG_PREVOTE_REPLY, 3,
+					 cluster_status(cluster, 1)->term + 1, 0) != RAFT_CANDIDATE)
+			ok(0, "a candidate");
+		cluster_run(cluster, 3);
+		wait = due_in(cluster, 1);
+		if (n == 1)
+			first = wait;
+	}
+	ok(first >= T / 20 - 10 && first <= T / 4 + 10, "the first is repeated after %lu ms", first);
+	ok(wait >= T && wait <= T + T / 4 + 10, "the sixth after %lu", wait);
+	cluster_destroy(cluster);
+}
+
+/* ----------------------------------------------------------------
+ * Hints
+ * ----------------------------------------------------------------
+ */
+
+/* The leader was heard again, on whatever connection: the hint was wrong. */
+static void
+contact_ends_the_hint(void)
+{
+	Cluster    *cluster = cluster_begin(3, 8);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		voter = other_than(leader, 0);
+	struct raft *raft = cluster->nodes[voter].raft;
+	struct raft_message message;
+	struct raft_status *status;
+
+	cluster->filter = catch_answers;
+	status = cluster_status(cluster, voter);
+	memset(&message, 0, sizeof(message));
+	message.type = RAFT_MSG_HEARTBEAT;
+	message.from = leader;
+	message.to = voter;
+	message.term = status->term;
+	raft_tick(raft, cluster->now);
+	raft_peer_lost(raft, leader);
+	tell(cluster, &message);
+	memset(&message, 0, sizeof(message));
+	message.type = RAFT_MSG_PREVOTE;
+	message.from = other_than(leader, voter);
+	message.to = voter;
+	message.term = status->term + 1;
+	message.log_term = status->term;
+	message.index = status->last_index + 1;
+	message.flags = RAFT_FLAG_LEADER_GONE;
+	tell(cluster, &message);
+	ok(answer.type == RAFT_MSG_PREVOTE_REPLY && answer.reject,
+	   "no vote on a hint that the leader has belied");
+	raft_tick(raft, cluster->now);
+	raft_peer_lost(raft, leader);
+	tell(cluster, &message);
+	ok(answer.type == RAFT_MSG_PREVOTE_REPLY && !answer.reject, "but on one that stands");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
+/* Haste is for the moment after the hint only. */
+static void
+hint_expires(void)
+{
+	Cluster    *cluster = cluster_begin(3, 9);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		left = other_than(leader, 0);
+	raft_u64	before;
+
+	cluster_crash(cluster, other_than(leader, left));
+	cluster_crash(cluster, leader);
+	cluster_report_lost(cluster, leader);
+	cluster_run(cluster, T + 100);
+	before = cluster_status(cluster, left)->prevotes_started;
+	ok(before > 15, "after a hint one asks often (%lu)", before);
+	cluster_run(cluster, 4 * T);
+	before = cluster_status(cluster, left)->prevotes_started - before;
+	ok(before >= 8 && before <= 17, "later every T/4 to T/2 (%lu in 4 T)", before);
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
+static void
+priority_asks_first_after_a_hint(void)
+{
+	raft_u64	seed;
+	raft_time	longest = 0;
+
+	for (seed = 1; seed <= 10; seed++)
+	{
+		Cluster    *cluster = cluster_begin(3, seed);
+		raft_id		leader = cluster_elect(cluster);
+		raft_id		wanted = other_than(leader, 0);
+		raft_id		other = other_than(leader, wanted);
+		struct raft_change change;
+
+		memset(&change, 0, sizeof(change));
+		change.type = RAFT_CHANGE_UPDATE;
+		change.member = *raft_config_find(raft_get_config(cluster->nodes[leader].raft), wanted);
+		change.member.priority = 100;
+		if (cluster_change(cluster, leader, &change, 1, NULL) != RAFT_OK)
+			ok(0, "a priority");
+		cluster_run(cluster, 50);
+		raft_tick(cluster->nodes[wanted].raft, cluster->now);
+		raft_tick(cluster->nodes[other].raft, cluster->now);
+		raft_peer_lost(cluster->nodes[wanted].raft, leader);
+		raft_peer_lost(cluster->nodes[other].raft, leader);
+		if (due_in(cluster, wanted) != 0)
+			ok(0, "the one with the highest priority asks at once");
+		if (due_in(cluster, other) > longest)
+			longest = due_in(cluster, other);
+		cluster_destroy(cluster);
+	}
+	ok(longest >= 10 && longest <= T / 50, "the others up to %lu ms later", longest);
+}
+
 int
 main(void)
 {
@@ -218,5 +390,11 @@ main(void)
 	answers_to_another_question();
 	answers_that_contradict();
 	refused();
+	better_one_yields_in_the_end();
+	granting_puts_off_the_own_attempt();
+	vain_elections();
+	contact_ends_the_hint();
+	hint_expires();
+	priority_asks_first_after_a_hint();
 	return tap_done();
 }
