@@ -310,16 +310,20 @@ sub try_query
 {
 	my ($self, $id, $sql, $seconds) = @_;
 	my ($out, $err, $timed_out) = ('', '', 0);
-	my $status = $self->node($id)->psql(
-		'postgres', $sql,
-		stdout => \$out,
-		stderr => \$err,
-		timeout => $seconds || DEFAULT_DEADLINE,
-		timed_out => \$timed_out,
-		# SQLSTATE before each message
-		extra_params => [ '-v', 'VERBOSITY=verbose' ],
-		on_error_stop => 1);
+	my $status = eval {
+		$self->node($id)->psql(
+			'postgres', $sql,
+			stdout => \$out,
+			stderr => \$err,
+			timeout => $seconds || DEFAULT_DEADLINE,
+			timed_out => \$timed_out,
+			# SQLSTATE before each message
+			extra_params => [ '-v', 'VERBOSITY=verbose' ],
+			on_error_stop => 1);
+	};
 
+	# psql that finds no server may end before it was told what to ask
+	die $@ if $@ && $@ !~ /Broken pipe/;
 	return (defined $status && $status == 0 && !$timed_out, $out // '', $err // '');
 }
 
@@ -370,6 +374,10 @@ sub describe
 		next if $self->{frozen}{$id};
 		diag("server $id: " . ($self->ask($id, 'SELECT * FROM pgraft_get_cluster_status()') // 'no answer'));
 		diag($self->failure($id));
+		for my $view ('pg_stat_pgraft', 'pg_stat_pgraft_members', 'pg_stat_pgraft_network')
+		{
+			diag("$view: " . ($self->ask($id, "SELECT * FROM $view") // 'no answer'));
+		}
 	}
 	return;
 }
@@ -390,6 +398,26 @@ sub wait_leader
 			return 0;
 		},
 		$options{seconds});
+}
+
+# Until these servers name the same leader and that one alone says that it leads;
+# returns its id.
+sub wait_one_leader
+{
+	my ($self, $what, $seconds, @ids) = @_;
+	@ids = $self->running if !@ids;
+
+	return $self->wait_until(
+		"$what: all follow the one leader",
+		sub {
+			my @answers = map { $self->ask($_, 'SELECT pgraft_get_leader(), pgraft_is_leader()') // '' } @ids;
+			my ($leader) = map { $answers[$_] eq "$ids[$_]|t" ? $ids[$_] : () } 0 .. $#ids;
+
+			return 0 if !defined $leader;
+			return 0 if grep { $answers[$_] ne "$leader|" . ($ids[$_] == $leader ? 't' : 'f') } 0 .. $#ids;
+			return $leader;
+		},
+		$seconds);
 }
 
 # Until the leader counts n voters, all of them caught up with the list.
