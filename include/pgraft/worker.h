@@ -104,6 +104,9 @@ typedef struct PgraftNode
 	PgraftNetPeer strangers[RAFT_MAX_MEMBERS];	/* greeted us, but are not in our
 												 * configuration (yet) */
 	int			n_strangers;
+	PgraftNetPeer greeted[RAFT_MAX_MEMBERS];	/* members, where and as what they
+												 * said themselves that they are */
+	int			n_greeted;
 	PgraftPeerContact contacts[RAFT_MAX_MEMBERS * 2];
 	int			n_contacts;
 	PgraftWireScratch scratch;
