@@ -463,6 +463,50 @@ no_lease_while_the_target_catches_up(void)
 	cluster_destroy(cluster);
 }
 
+static void
+reads_see_what_is_not_applied_yet(void)
+{
+	Cluster    *cluster = cluster_begin(3, 12);
+	raft_id		leader = cluster_elect(cluster);
+	raft_index	index;
+
+	cluster->nodes[leader].hold_apply = 1;
+	(void) cluster_propose(cluster, leader, "first", &index);
+	(void) cluster_propose(cluster, leader, "second", &index);
+	cluster_run(cluster, 50);
+	ok(cluster_status(cluster, leader)->applied_index < index, "the leader applies slowly");
+	is_u64(cluster_read(cluster, leader, 1), RAFT_OK, "a read");
+	cluster_run(cluster, 10);
+	ok(cluster_find_read(cluster, leader, 1)->done, "is answered");
+	is_u64(cluster_find_read(cluster, leader, 1)->index, index, "with what is committed");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
+/* Only so many rounds are remembered; a number that comes round is another one. */
+static void
+forgotten_rounds_give_no_lease(void)
+{
+	Cluster    *cluster = lease_cluster(3, 13);
+	raft_id		leader = cluster_elect(cluster);
+	raft_u64	token;
+	int			leases = 0;
+
+	cluster_isolate(cluster, leader);
+	cluster_run(cluster, T / 2);
+	for (token = 1; token <= 400; token++)
+	{
+		(void) cluster_read(cluster, leader, token);
+		cluster_run(cluster, 1);
+		if (cluster_status(cluster, leader)->lease_until > cluster->now)
+			leases++;
+	}
+	is_u64(cluster_status(cluster, leader)->state, RAFT_LEADER, "400 rounds that nobody answers");
+	is_u64(leases, 0, "give no lease");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -481,5 +525,7 @@ main(void)
 	storms(1);
 	lease_begins_with_the_question();
 	no_lease_while_the_target_catches_up();
+	reads_see_what_is_not_applied_yet();
+	forgotten_rounds_give_no_lease();
 	return tap_done();
 }

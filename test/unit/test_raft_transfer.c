@@ -278,6 +278,55 @@ stepping_down_lets_others_go_first(void)
 	is_u64(again, 0, "20 leaders stepped down, none of them is the next one");
 }
 
+static void
+priority_among_equals(void)
+{
+	Cluster    *cluster = cluster_begin(3, 10);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		wanted = other_than(leader, other_than(leader, 0));
+	struct raft_change change;
+
+	memset(&change, 0, sizeof(change));
+	change.type = RAFT_CHANGE_UPDATE;
+	change.member = *raft_config_find(raft_get_config(cluster->nodes[leader].raft), wanted);
+	change.member.priority = 10;
+	is_u64(cluster_change(cluster, leader, &change, 1, NULL), RAFT_OK, "a priority");
+	cluster_run(cluster, 200);
+	is_u64(transfer(cluster, leader, 0), RAFT_OK, "transfer to the best");
+	is_u64(cluster_status(cluster, leader)->transfer_target, wanted,
+		   "of two with the same log the one with the priority");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
+/* A learner cannot be elected, so it must not ask, whoever says so. */
+static void
+order_to_one_that_may_not(void)
+{
+	Cluster    *cluster = cluster_begin(3, 11);
+	raft_id		leader = cluster_elect(cluster);
+	struct raft_change change = change_add(4, RAFT_LEARNER);
+	struct raft_message message;
+	raft_index	index;
+
+	is_u64(cluster_change(cluster, leader, &change, 1, &index), RAFT_OK, "add a learner");
+	cluster_start_blank(cluster, 4, index);
+	cluster_run(cluster, 500);
+	memset(&message, 0, sizeof(message));
+	message.type = RAFT_MSG_TIMEOUT_NOW;
+	message.from = leader;
+	message.from_incarnation = 1;
+	message.to = 4;
+	message.to_incarnation = index;
+	message.term = cluster_status(cluster, leader)->term;
+	cluster_inject(cluster, &message);
+	cluster_run(cluster, 200);
+	is_u64(cluster_status(cluster, 4)->elections_started, 0, "a learner does not campaign by order");
+	is_u64(cluster_leader(cluster), leader, "the leader leads on");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -291,5 +340,7 @@ main(void)
 	carousel();
 	not_to_one_without_connection();
 	stepping_down_lets_others_go_first();
+	priority_among_equals();
+	order_to_one_that_may_not();
 	return tap_done();
 }
