@@ -372,6 +372,30 @@ new_membership_by_snapshot(void)
 	cluster_destroy(cluster);
 }
 
+/* It may not ask for an election, but it need not believe in a leader for ever. */
+static void
+cut_off_learner_knows_no_leader(void)
+{
+	Cluster    *cluster = cluster_begin(3, 9);
+	raft_id		leader = cluster_elect(cluster);
+	struct raft_change change = change_add(LEARNER, RAFT_LEARNER);
+	raft_index	index;
+
+	is_u64(cluster_change(cluster, leader, &change, 1, &index), RAFT_OK, "add a learner");
+	cluster_start_blank(cluster, LEARNER, index);
+	cluster_run(cluster, 500);
+	is_u64(cluster_status(cluster, LEARNER)->leader, leader, "it follows the leader");
+	cluster_isolate(cluster, LEARNER);
+	cluster_run(cluster, 3 * T);
+	is_u64(cluster_status(cluster, LEARNER)->leader, 0, "after a silence it knows of none");
+	is_u64(cluster_status(cluster, LEARNER)->prevotes_started, 0, "and asks nobody");
+	cluster_heal(cluster);
+	cluster_run(cluster, T);
+	is_u64(cluster_status(cluster, LEARNER)->leader, leader, "until it hears one again");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -382,5 +406,6 @@ main(void)
 	no_transfer_to_a_witness();
 	witness_gives_way();
 	new_membership_by_snapshot();
+	cut_off_learner_knows_no_leader();
 	return tap_done();
 }

@@ -383,6 +383,33 @@ priority_asks_first_after_a_hint(void)
 	ok(longest >= 10 && longest <= T / 50, "the others up to %lu ms later", longest);
 }
 
+/* Added while we were away: our configuration is the one that is old. */
+static void
+newer_members_are_heard(void)
+{
+	Cluster    *cluster = cluster_begin(3, 10);
+	raft_id		voter = lonely_voter(cluster);
+	struct raft_status *status = cluster_status(cluster, voter);
+	struct raft_message message;
+
+	memset(&message, 0, sizeof(message));
+	message.type = RAFT_MSG_PREVOTE;
+	message.from = 5;
+	message.from_incarnation = status->last_index + 10;
+	message.to = voter;
+	message.to_incarnation = 1;
+	message.term = status->term + 1;
+	message.log_term = status->term;
+	message.index = status->last_index + 20;
+	is_u64(raft_receive(cluster->nodes[voter].raft, &message), RAFT_OK,
+		   "a member unknown so far is heard when it is newer than the configuration");
+	message.from_incarnation = 1;
+	is_u64(raft_receive(cluster->nodes[voter].raft, &message), RAFT_E_UNKNOWN_MEMBER,
+		   "one that the configuration has ended is not");
+	cluster_flush(cluster, voter);
+	cluster_destroy(cluster);
+}
+
 int
 main(void)
 {
@@ -396,5 +423,6 @@ main(void)
 	contact_ends_the_hint();
 	hint_expires();
 	priority_asks_first_after_a_hint();
+	newer_members_are_heard();
 	return tap_done();
 }
