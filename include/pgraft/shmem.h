@@ -81,8 +81,9 @@ typedef struct PgraftMemberStatus
 	struct raft_member member;
 	int			has_progress;	/* boolean: this member leads, progress is known */
 	struct raft_peer_status progress;
-	int64		lag_bytes;		/* -1 = not known, here and in lag_ms */
-	int64		lag_ms;			/* since when it lacks what it lacks */
+	int64		lag_bytes;		/* -1 = not known */
+	raft_time	lag_since;		/* pgraft_monotonic_ms() when the first entry
+								 * that it lacks was there; 0 = lacks nothing */
 	TimestampTz last_contact;	/* 0 = never; of any frame from it */
 	int			has_net;		/* boolean: false for this member itself */
 	PgraftNetPeerStats net;

@@ -180,7 +180,7 @@ extern void pgraft_service_fail_all(PgraftNode *node, const char *detail);
 /* lag.c */
 extern void pgraft_lag_sample(PgraftNode *node, const struct raft_status *status,
 							  uint64 bytes);
-extern bool pgraft_lag_of(const PgraftNode *node, raft_index index, int64 *bytes, int64 *ms);
+extern void pgraft_lag_of(raft_index index, int64 *bytes, raft_time *since);
 
 /* publish.c */
 extern void pgraft_publish(PgraftNode *node, bool force);

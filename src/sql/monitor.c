@@ -234,7 +234,8 @@ add_progress(PgraftRow *row, const PgraftStatus *status, const PgraftMemberStatu
 	else
 	{
 		pgraft_row_u64(row, (uint64) member->lag_bytes);
-		pgraft_row_float(row, (double) member->lag_ms);
+		pgraft_row_float(row, member->lag_since == 0 ? 0 :
+						 (double) (pgraft_monotonic_ms() - member->lag_since));
 	}
 	if (self)
 	{

@@ -56,16 +56,17 @@ pgraft_lag_sample(PgraftNode *node, const struct raft_status *status, uint64 byt
 
 /*
  * Of who has the log up to `index`: the bytes that it lacks, and since when it
- * has lacked the first of them.  False, and -1, when that is not known.
+ * has lacked the first of them (0: it lacks nothing).  -1 bytes when that is
+ * not known.
  */
-bool
-pgraft_lag_of(const PgraftNode *node, raft_index index, int64 *bytes, int64 *ms)
+void
+pgraft_lag_of(raft_index index, int64 *bytes, raft_time *since)
 {
 	int			low = 0;
 	int			high = n_samples;
 
 	*bytes = -1;
-	*ms = -1;
+	*since = 0;
 
 	/* the first sample that has more */
 	while (low < high)
@@ -78,13 +79,11 @@ pgraft_lag_of(const PgraftNode *node, raft_index index, int64 *bytes, int64 *ms)
 			high = middle;
 	}
 	if (low == 0)
-		return false;
+		return;
 	*bytes = 0;
-	*ms = 0;
 	if (low < n_samples)
 	{
 		*bytes = (int64) (samples[n_samples - 1].bytes - samples[low - 1].bytes);
-		*ms = (int64) (node->now - samples[low].at);
+		*since = samples[low].at;
 	}
-	return true;
 }

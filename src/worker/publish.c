@@ -228,18 +228,17 @@ fill_member(PgraftNode *node, PgraftMemberStatus *target, const struct raft_memb
 		snprintf(target->member.name, RAFT_NAME_SIZE, "node%u", member->id);
 	raft_status(node->raft, &status);
 	target->lag_bytes = -1;
-	target->lag_ms = -1;
 	if (member->id == node->identity.node_id)
 	{
-		(void) pgraft_lag_of(node, status.durable_index, &target->lag_bytes, &target->lag_ms);
+		pgraft_lag_of(status.durable_index, &target->lag_bytes, &target->lag_since);
 		target->last_contact = GetCurrentTimestamp();
 		return;
 	}
 	target->has_progress =
 		raft_peer_status(node->raft, member->id, &target->progress) == RAFT_OK;
 	if (target->has_progress)
-		(void) pgraft_lag_of(node, target->progress.match_index, &target->lag_bytes,
-							 &target->lag_ms);
+		pgraft_lag_of(target->progress.match_index, &target->lag_bytes,
+					  &target->lag_since);
 	contact = pgraft_contact(node, member->id);
 	if (contact->last_frame != 0)
 		target->last_contact =
