@@ -400,8 +400,8 @@ sub wait_leader
 		$options{seconds});
 }
 
-# Until these servers name the same leader and that one alone says that it leads;
-# returns its id.
+# Until these servers name the same leader in the same term and that one alone
+# says that it leads; returns its id.
 sub wait_one_leader
 {
 	my ($self, $what, $seconds, @ids) = @_;
@@ -410,12 +410,17 @@ sub wait_one_leader
 	return $self->wait_until(
 		"$what: all follow the one leader",
 		sub {
-			my @answers = map { $self->ask($_, 'SELECT pgraft_get_leader(), pgraft_is_leader()') // '' } @ids;
-			my ($leader) = map { $answers[$_] eq "$ids[$_]|t" ? $ids[$_] : () } 0 .. $#ids;
+			my (%leaders, @leading);
+			for my $id (@ids)
+			{
+				my $said = $self->ask($id, 'SELECT pgraft_get_leader(), pgraft_get_term(), pgraft_is_leader()') // '';
 
-			return 0 if !defined $leader;
-			return 0 if grep { $answers[$_] ne "$leader|" . ($ids[$_] == $leader ? 't' : 'f') } 0 .. $#ids;
-			return $leader;
+				return 0 if $said !~ /^([1-9]\d*)\|(\d+)\|([tf])$/;
+				$leaders{"$1 in term $2"} = $1;
+				push @leading, $id if $3 eq 't';
+			}
+			my ($leader, @more) = values %leaders;
+			return @leading == 1 && !@more && $leader == $leading[0] ? $leader : 0;
 		},
 		$seconds);
 }
