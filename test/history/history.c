@@ -24,6 +24,7 @@
 #define N_FIELDS 8
 
 static int	add_text(History *history, const char *text);
+static const char *keep_text(History *history, const char *text);
 static const char *parse(History *history, char **fields, HistoryOperation *operation);
 static int	parse_long(const char *text, long *number);
 
@@ -115,6 +116,15 @@ add_text(History *history, const char *text)
 	return (int) history->n_texts++;
 }
 
+/* add_text() may move the table, so the place is looked up after it. */
+static const char *
+keep_text(History *history, const char *text)
+{
+	int			number = add_text(history, text);
+
+	return history->texts[number];
+}
+
 int
 history_value(History *history, const char *text)
 {
@@ -140,10 +150,10 @@ history_add(History *history, const HistoryOperation *operation)
 	}
 	added = &history->operations[history->n_operations++];
 	*added = *operation;
-	added->client = history->texts[add_text(history, operation->client)];
-	added->key = history->texts[add_text(history, operation->key)];
+	added->client = keep_text(history, operation->client);
+	added->key = keep_text(history, operation->key);
 	if (operation->list != NULL)
-		added->list = history->texts[add_text(history, operation->list)];
+		added->list = keep_text(history, operation->list);
 	if (added->line == 0)
 		added->line = (int) history->n_operations;
 }
