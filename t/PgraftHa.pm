@@ -13,6 +13,7 @@ use warnings FATAL => 'all';
 
 use parent -norequire, 'PgraftCluster';
 use Carp qw(croak);
+use IPC::Run;
 use PgraftCluster;
 use PgraftWriter;
 use PostgreSQL::Test::Cluster;
@@ -202,6 +203,37 @@ sub children
 	return @found;
 }
 
+# the pid of its walreceiver, once there is one
+sub walreceiver
+{
+	my ($self, $id) = @_;
+
+	return $self->wait_until("server $id receives",
+		sub { $self->ask($id, "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'") });
+}
+
+# ----------------------------------------------------------------
+# Sessions
+# ----------------------------------------------------------------
+
+# A psql that stays: say() sends, heard() waits for a pattern in what came back
+# (command tags, rows and errors alike) and returns whether it came; "LOST" is
+# the end of the connection.
+sub session
+{
+	my ($self, $id) = @_;
+	my %session = (in => '', out => '');
+
+	$session{run} = IPC::Run::start(
+		[ 'psql', '-XAt', '-v', 'VERBOSITY=verbose', '-d', $self->node($id)->connstr('postgres') ],
+		'<', \$session{in}, '>&', \$session{out});
+	my $made = bless \%session, 'PgraftHa::Session';
+	$made->say('SELECT pg_backend_pid()');
+	$made->heard(qr/^(\d+)$/m, 20) or croak "no session on server $id: $session{out}";
+	($made->{pid}) = $session{out} =~ /^(\d+)$/m;
+	return $made;
+}
+
 # ----------------------------------------------------------------
 # Writers
 # ----------------------------------------------------------------
@@ -253,6 +285,55 @@ sub check_rows
 		is(scalar @lost, 0, "$what: server $id has every acknowledged row") or diag("for example $lost[0]");
 		is(scalar @refused, 0, "$what: server $id has no refused row") or diag("for example $refused[0]");
 	}
+	return;
+}
+
+package PgraftHa::Session;
+
+use Time::HiRes qw(time usleep);
+
+sub say
+{
+	my ($self, $sql) = @_;
+
+	$self->{out} = '';
+	$self->{in} .= "$sql;\n";
+	$self->pump;
+	return;
+}
+
+sub pump
+{
+	my ($self) = @_;
+
+	return if $self->{lost};
+	if (!eval { $self->{run}->pump_nb; $self->{run}->pumpable } || $self->{out} =~ /connection to server was lost/)
+	{
+		$self->{lost} = 1;
+		$self->{out} .= "\nLOST\n";
+	}
+	return;
+}
+
+sub heard
+{
+	my ($self, $pattern, $seconds) = @_;
+	my $deadline = time() + $seconds;
+
+	while (1)
+	{
+		$self->pump;
+		return 1 if $self->{out} =~ $pattern;
+		return 0 if time() > $deadline;
+		usleep(2_000);
+	}
+}
+
+sub end
+{
+	my ($self) = @_;
+
+	$self->{run}->kill_kill(grace => 1);
 	return;
 }
 

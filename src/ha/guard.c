@@ -149,7 +149,7 @@ quorum_gets(XLogRecPtr lsn)
 
 	if (quorum_has(lsn))
 		return true;
-	while (!ProcDiePending && waits-- > 0)
+	while (!ProcDiePending && !QueryCancelPending && waits-- > 0)
 	{
 		if (quorum_has(lsn))
 			return true;
