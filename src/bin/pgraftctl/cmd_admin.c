@@ -39,9 +39,16 @@ typedef struct Call
 static int	show(int argc, char **argv, const char *sql, const char *title);
 static int	call(int argc, char **argv, const Call *what);
 static bool has_function(PGconn *connection, const char *name);
+static void print_paused(PGconn *connection);
 
 static const char *const ha_status =
-"SELECT * FROM pgraft_ha_members()";
+"SELECT m.node_id AS \"Member\", m.name AS \"Name\", m.host || ':' || m.port AS \"Host\","
+" m.role AS \"Role\", m.state AS \"State\","
+" CASE WHEN m.role = 'primary' OR m.state = 'streaming' THEN (SELECT h.timeline FROM pgraft_history h"
+" WHERE h.promoted ORDER BY h.epoch DESC LIMIT 1) END AS \"TL\","
+" CASE WHEN m.role = 'primary' THEN NULL ELSE m.lag_bytes END AS \"Lag (bytes)\","
+" m.synchronous AS \"Sync\""
+" FROM pgraft_ha_members() m ORDER BY m.node_id";
 
 static const char *const consensus_status =
 "SELECT node_id AS \"Member\", name AS \"Name\", address || ':' || port AS \"Address\","
@@ -67,6 +74,8 @@ cmd_status(int argc, char **argv)
 
 		if (options.watch_seconds > 0 && !options.json && isatty(fileno(stdout)))
 			printf("\033[H\033[2J");
+		if (ha && !options.json)
+			print_paused(connection);
 		code = ctl_print_query(connection, ha ? ha_status : consensus_status, NULL, options.json);
 		if (options.watch_seconds <= 0)
 			break;
@@ -101,6 +110,16 @@ has_function(PGconn *connection, const char *name)
 						  "SELECT to_regproc($1) IS NOT NULL AND current_setting('pgraft.mode', true) = 'ha'",
 						  1, parameters, &code);
 	return text != NULL && strcmp(text, "t") == 0;
+}
+
+static void
+print_paused(PGconn *connection)
+{
+	int			code;
+	char	   *text = ctl_query_text(connection, "SELECT paused FROM pg_stat_pgraft_ha", 0, NULL, &code);
+
+	if (text != NULL && strcmp(text, "t") == 0)
+		printf("The cluster is paused: no failover happens until \"pgraftctl resume\".\n");
 }
 
 int

@@ -24,8 +24,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/username.h"
+
 static bool check_member_options(const CtlOptions *options, const char *command);
 static bool make_cluster_directory(const CtlOptions *options);
+static char *administrator(const CtlOptions *options);
+static char *administrator_passfile(const CtlOptions *options);
+static PGconn *connect_to_primary(const CtlOptions *options, char **source, int *code);
 static bool prepare_database(const CtlOptions *options, const char *name);
 static bool make_role(PGconn *connection, const char *data_directory, const char *name);
 static char *local_conninfo(const CtlOptions *options);
@@ -35,7 +40,7 @@ static bool wait_for_true(PGconn *connection, const char *sql, int seconds,
 
 /* Once, in the first member's database; every clone has it. */
 static const char *const preparation[] = {
-	"CREATE EXTENSION IF NOT EXISTS pgraft",
+	"CREATE EXTENSION IF NOT EXISTS pgraft SCHEMA public",
 	"DO $$ BEGIN IF to_regrole('pgraft_replication') IS NULL THEN"
 	" CREATE ROLE pgraft_replication NOLOGIN; END IF; END $$",
 	"GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text, boolean, boolean),"
@@ -52,7 +57,7 @@ cmd_init(int argc, char **argv)
 	PGconn	   *connection;
 	int			code;
 
-	if (ctl_parse(argc, argv, "DinaPApcTUt", &options) < 0)
+	if (ctl_parse(argc, argv, "DinaPApkcTUt", &options) < 0)
 		return CTL_USAGE;
 	if (options.node_id == 0)
 		options.node_id = 1;
@@ -79,10 +84,11 @@ cmd_init(int argc, char **argv)
 		return code;
 	printf("Member %d (\"%s\") is the primary of cluster \"%s\", on port %d.\n"
 		   "Further members, each on its own machine:\n"
-		   "  pgraftctl join -D DIR --node-id 2 --address ADDRESS --from 'host=%s port=%d user=...'\n",
+		   "  pgraftctl join -D DIR --node-id 2 --address ADDRESS --from 'host=%s port=%d user=%s passfile=%s'\n"
+		   "The passfile has the password of the superuser; on another machine, copy it there.\n",
 		   options.node_id, name, options.cluster_id, options.postgres_port,
 		   options.postgres_address != NULL ? options.postgres_address : options.address,
-		   options.postgres_port);
+		   options.postgres_port, administrator(&options), administrator_passfile(&options));
 	return CTL_OK;
 }
 
@@ -96,7 +102,7 @@ cmd_join(int argc, char **argv)
 	const char *parameters[5];
 	int			code;
 
-	if (ctl_parse(argc, argv, "DinaPApcTfrt", &options) < 0)
+	if (ctl_parse(argc, argv, "DinaPApkcTfrt", &options) < 0)
 		return CTL_USAGE;
 	if (options.from == NULL || options.node_id == 0)
 	{
@@ -107,36 +113,23 @@ cmd_join(int argc, char **argv)
 	if (!check_member_options(&options, "join"))
 		return CTL_USAGE;
 	name = ctl_member_name(&options);
-	primary = ctl_connect_string(options.from);
+	primary = connect_to_primary(&options, &source, &code);
 	if (primary == NULL)
-		return CTL_FAILED;
-	source = ctl_query_text(primary, "SELECT pgraft_connection_string('primary')", 0, NULL, &code);
-	if (code != CTL_OK)
 		return code;
-	if (source == NULL)
-	{
-		pg_log_error("the cluster has no primary now");
-		return CTL_FAILED;
-	}
-	PQfinish(primary);
-
-	/* what was given besides host and port (user, password, ...) holds there, too */
-	primary = ctl_connect_string(psprintf("%s %s", options.from, source));
-	if (primary == NULL)
-		return CTL_FAILED;
 	if (ctl_directory_is_empty(options.data_directory))
 	{
 		if (!make_role(primary, options.data_directory, name))
 			return CTL_FAILED;
 		printf("Cloning %s ...\n", source);
 		if (!ctl_base_backup(options.data_directory,
-							 psprintf("%s user=pgraft_%s passfile='%s'", source, name,
-									  ctl_passfile(options.data_directory))))
+							 psprintf("%s %s", source, ctl_member_conninfo(&options, name))))
 			return CTL_FAILED;
+
+		/* the primary's list of synchronous standbys; the server writes its own */
+		(void) unlink(psprintf("%s/pgraft.auto.conf", options.data_directory));
 	}
 	if (!ctl_write_configuration(&options, name))
 		return CTL_FAILED;
-	(void) unlink(psprintf("%s/pgraft.auto.conf", options.data_directory));
 	if (!ctl_server_is_running(options.data_directory) &&
 		ctl_start_server(options.data_directory, NULL, options.timeout_seconds) != CTL_OK)
 		return CTL_FAILED;
@@ -159,6 +152,35 @@ cmd_join(int argc, char **argv)
 		printf("Member %d (\"%s\") follows the primary, on port %d.\n", options.node_id, name,
 			   options.postgres_port);
 	return code;
+}
+
+/* Whatever member --from names; that one's connection is kept if it is the primary. */
+static PGconn *
+connect_to_primary(const CtlOptions *options, char **source, int *code)
+{
+	PGconn	   *connection = ctl_connect_string(psprintf("%s dbname=postgres", options->from));
+	char	   *is_primary;
+
+	*code = CTL_FAILED;
+	if (connection == NULL)
+		return NULL;
+	*source = ctl_query_text(connection, "SELECT pgraft_connection_string('primary')", 0, NULL, code);
+	is_primary = *code == CTL_OK ?
+		ctl_query_text(connection, "SELECT pgraft_is_primary()", 0, NULL, code) : NULL;
+	if (*code == CTL_OK && *source != NULL && is_primary != NULL && strcmp(is_primary, "t") == 0)
+		return connection;
+	PQfinish(connection);
+	if (*code != CTL_OK)
+		return NULL;
+	*code = CTL_FAILED;
+	if (*source == NULL)
+	{
+		pg_log_error("the cluster has no primary now");
+		return NULL;
+	}
+
+	/* what was given besides host and port (user, password, ...) holds there, too */
+	return ctl_connect_string(psprintf("%s %s dbname=postgres", options->from, *source));
 }
 
 static bool
@@ -193,7 +215,10 @@ static bool
 make_cluster_directory(const CtlOptions *options)
 {
 	char	   *argv[16];
+	char	   *password = psprintf("%s.password", options->data_directory);
+	char	   *text = ctl_random_password();
 	int			n = 0;
+	bool		made;
 
 	if (!ctl_directory_is_empty(options->data_directory))
 	{
@@ -210,14 +235,44 @@ make_cluster_directory(const CtlOptions *options)
 	argv[n++] = unconstify(char *, options->data_directory);
 	argv[n++] = "--auth-host=scram-sha-256";
 	argv[n++] = "--auth-local=peer";
-	if (options->user != NULL)
-	{
-		argv[n++] = "-U";
-		argv[n++] = unconstify(char *, options->user);
-	}
+	argv[n++] = psprintf("--username=%s", administrator(options));
+	argv[n++] = psprintf("--pwfile=%s", password);
 	argv[n] = NULL;
 	printf("Making a database in \"%s\" ...\n", options->data_directory);
-	return ctl_run_quietly(argv) == 0;
+	made = ctl_write_file(password, text, 0600) && ctl_run_quietly(argv) == 0;
+	if (unlink(password) != 0 && errno != ENOENT)
+	{
+		pg_log_error("could not remove file \"%s\": %m", password);
+		return false;
+	}
+
+	/* joining members' commands log in as the superuser, from their machines */
+	return made &&
+		ctl_write_file(administrator_passfile(options),
+					   psprintf("*:*:*:%s:%s\n", administrator(options), text), 0600) &&
+		ctl_append_once(psprintf("%s/pg_hba.conf", options->data_directory),
+						psprintf("host postgres \"%s\" all scram-sha-256", administrator(options)));
+}
+
+/* The superuser that init makes. */
+static char *
+administrator(const CtlOptions *options)
+{
+	char	   *error = NULL;
+	const char *user;
+
+	if (options->user != NULL)
+		return pg_strdup(options->user);
+	user = get_user_name(&error);
+	if (user == NULL)
+		pg_fatal("%s", error);
+	return pg_strdup(user);
+}
+
+static char *
+administrator_passfile(const CtlOptions *options)
+{
+	return psprintf("%s.superuser.pgpass", options->data_directory);
 }
 
 /*

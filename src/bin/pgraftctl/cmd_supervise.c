@@ -31,6 +31,7 @@
 
 static bool forget_wal(const char *data_directory);
 static char *find_source(const CtlOptions *options);
+static bool wait_for_checkpoint(PGconn *connection, int timeout_seconds);
 static char *consensus_directory(const char *data_directory);
 static pid_t start_postmaster(const char *data_directory);
 static bool look(const char *conninfo, bool *reclone, bool *ready);
@@ -53,6 +54,11 @@ cmd_rejoin(int argc, char **argv)
 		pg_log_error("no data directory given");
 		ctl_try_help("rejoin");
 		return CTL_USAGE;
+	}
+	if (access(psprintf("%s/PG_VERSION", options.data_directory), F_OK) != 0)
+	{
+		pg_log_error("\"%s\" is not a data directory", options.data_directory);
+		return CTL_FAILED;
 	}
 	if (!ctl_confirm(&options, "What this server has and the primary has not will be thrown away.  Go on?"))
 		return CTL_FAILED;
@@ -128,7 +134,7 @@ find_source(const CtlOptions *options)
 	char	   *hosts;
 	PGconn	   *connection;
 	char	   *source;
-	int			code;
+	bool		ready;
 
 	if (options->from != NULL)
 		hosts = pg_strdup(options->from);
@@ -142,10 +148,40 @@ find_source(const CtlOptions *options)
 	source = psprintf("%s host=%s port=%s", credentials != NULL ? credentials : "",
 					  PQhost(connection), PQport(connection));
 
-	/* 15's pg_rewind reads the timeline from the last checkpoint */
-	PQclear(ctl_query(connection, "SELECT 1", 0, NULL, &code));
+	ready = wait_for_checkpoint(connection, options->timeout_seconds);
 	PQfinish(connection);
-	return code == CTL_OK ? source : NULL;
+	return ready ? source : NULL;
+}
+
+/*
+ * pg_rewind takes the source's timeline from its last checkpoint; before a new
+ * primary's first one it would find that nothing needs to be done.
+ */
+static bool
+wait_for_checkpoint(PGconn *connection, int timeout_seconds)
+{
+	time_t		end = time(NULL) + timeout_seconds;
+
+	for (;;)
+	{
+		int			code;
+		char	   *text = ctl_query_text(connection,
+										  "SELECT lpad(upper(to_hex(timeline_id)), 8, '0') ="
+										  " left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+										  " FROM pg_control_checkpoint()", 0, NULL, &code);
+
+		if (code != CTL_OK)
+			return false;
+		if (text != NULL && strcmp(text, "t") == 0)
+			return true;
+		pg_free(text);
+		if (time(NULL) >= end)
+		{
+			pg_log_error("gave up waiting for the new primary's first checkpoint");
+			return false;
+		}
+		pg_usleep(100000);
+	}
 }
 
 /* ----------------------------------------------------------------

@@ -189,6 +189,17 @@ ctl_write_passfile(const char *data_directory, const char *user, const char *pas
 	return written;
 }
 
+/* How a member logs in to another's PostgreSQL, wherever that is. */
+char *
+ctl_member_conninfo(const CtlOptions *options, const char *name)
+{
+	char	   *tls = options->certificates == NULL ? pg_strdup("") :
+		psprintf(" sslmode=verify-ca sslrootcert='%s/ca.crt'", options->certificates);
+
+	return psprintf("user=pgraft_%s passfile='%s' application_name=%s%s", name,
+					ctl_passfile(options->data_directory), name, tls);
+}
+
 static void
 append_certificates(PQExpBuffer text, const char *directory, const char *name)
 {
@@ -216,9 +227,6 @@ ctl_write_configuration(const CtlOptions *options, const char *name)
 	char	   *own = psprintf("%s/pgraft.conf", options->data_directory);
 	char	   *main_file = psprintf("%s/postgresql.conf", options->data_directory);
 	char	   *hba = psprintf("%s/pg_hba.conf", options->data_directory);
-	char	   *passfile = ctl_passfile(options->data_directory);
-	char	   *conninfo = psprintf("user=pgraft_%s passfile='%s' application_name=%s", name,
-									passfile, name);
 	const char *postgres_address = options->postgres_address != NULL ?
 		options->postgres_address : options->address;
 	bool		done;
@@ -234,7 +242,9 @@ ctl_write_configuration(const CtlOptions *options, const char *name)
 	append_setting(text, "pgraft.postgres_address", postgres_address);
 	append_setting(text, "listen_addresses", psprintf("localhost,%s", postgres_address));
 	appendPQExpBuffer(text, "port = %d\n", options->postgres_port);
-	append_setting(text, "primary_conninfo", conninfo);
+	if (options->socket_directory != NULL)
+		append_setting(text, "unix_socket_directories", options->socket_directory);
+	append_setting(text, "primary_conninfo", ctl_member_conninfo(options, name));
 	appendPQExpBufferStr(text, "wal_level = replica\nwal_log_hints = on\n"
 						 "max_wal_senders = 16\nmax_replication_slots = 16\n"
 						 "max_worker_processes = 16\n");

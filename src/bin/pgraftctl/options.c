@@ -41,6 +41,7 @@ static const OptionText table[] = {
 	{'a', true, "address", "ADDRESS", "where other members reach it (default 127.0.0.1)"},
 	{'P', true, "port", "PORT", "port of the members' protocol (default 7001)"},
 	{'A', false, "pg-address", "ADDRESS", "where clients reach PostgreSQL (default: --address)"},
+	{'k', true, "socket-directory", "DIR", "where PostgreSQL's socket lies (default: as built)"},
 	{'c', true, "cluster-id", "NAME", "name of the cluster (default pgraft)"},
 	{'T', false, "certificates", "DIR", "directory made by \"pgraftctl tls\""},
 	{'f', true, "from", "CONNINFO", "connection string of a running member"},
@@ -178,6 +179,9 @@ take(CtlOptions *options, char letter, const char *value)
 			return take_number("port", value, 1, 65535, &options->consensus_port);
 		case 'A':
 			options->postgres_address = value;
+			return true;
+		case 'k':
+			options->socket_directory = ctl_absolute_path(value);
 			return true;
 		case 'c':
 			options->cluster_id = value;

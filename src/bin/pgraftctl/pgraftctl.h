@@ -51,6 +51,7 @@ typedef struct CtlOptions
 	int			consensus_port;
 	const char *postgres_address;
 	int			postgres_port;
+	const char *socket_directory;	/* NULL = PostgreSQL's default */
 	const char *cluster_id;
 	const char *certificates;	/* directory of pgraftctl tls */
 	const char *from;			/* conninfo of a running member */
@@ -106,6 +107,7 @@ extern bool ctl_directory_is_empty(const char *path);	/* or missing */
 extern char *ctl_random_password(void);
 extern char *ctl_absolute_path(const char *path);
 extern char *ctl_quote_setting(const char *value);
+extern char *ctl_member_conninfo(const CtlOptions *options, const char *name);
 extern bool ctl_write_configuration(const CtlOptions *options, const char *name);
 extern char *ctl_read_setting(const char *data_directory, const char *name);
 extern char *ctl_passfile(const char *data_directory);
