@@ -157,7 +157,8 @@ typedef enum PgraftHaCommandKind
 	/* epoch (current), reason, time: begins epoch + 1.  Not while paused unless
 	 * forced.  In phase NONE it needs no reports: member becomes the primary. */
 	PGRAFT_HA_BEGIN_EPOCH,
-	/* epoch, member, its incarnation, wal_epoch, timeline, lsn, time.  (All
+	/* epoch, member, its incarnation, wal_epoch, tag of that epoch's promotion as
+	 * far as the member knows it, timeline, lsn, time.  (All
 	 * commands about a member that is known may carry its incarnation.) */
 	PGRAFT_HA_REPORT,
 	/* epoch, member, timeline, lsn = fork, tag, time */

@@ -47,8 +47,11 @@ extern void pgraft_ha_open(uint64 epoch, const char *host, uint32 port);
 extern bool pgraft_ha_promote(uint64 epoch, uint64 tag);
 /* Where the timeline of this server, which is not in recovery, began. */
 extern void pgraft_ha_find_fork(TimeLineID *timeline, XLogRecPtr *fork);
-/* Goes on with the checkpoint after a promotion; true when there is none (left). */
-extern bool pgraft_ha_finish_promotion(void);
+/*
+ * Goes on with the checkpoint after a promotion; true when there is none (left).
+ * anybodys: also one that this server's worker did not ask for.
+ */
+extern bool pgraft_ha_finish_promotion(bool anybodys);
 
 /* ---- demote.c ---- */
 

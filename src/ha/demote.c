@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -84,5 +85,12 @@ pgraft_ha_demote(const char *reason)
 	ereport(LOG,
 			(errmsg("pgraft demotes this server to a standby: %s", reason)));
 	pgraft_ha_end_sessions();
+
+	/* what synchronous_commit = off has left in memory: a page, then the rest */
+	if (!RecoveryInProgress())
+	{
+		(void) XLogBackgroundFlush();
+		(void) XLogBackgroundFlush();
+	}
 	proc_exit(DEMOTION_STATUS);
 }

@@ -59,6 +59,8 @@ static PgraftHaVerdict apply_forget(PgraftHaDocument *document,
 									const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_begin(PgraftHaDocument *document,
 								   const PgraftHaCommand *command, const char **why);
+static bool left_its_timeline(const PgraftHaDocument *document, uint64 wal_epoch,
+							  uint64 tag, uint32 timeline);
 static PgraftHaVerdict apply_report(PgraftHaDocument *document,
 									const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_promoted(PgraftHaDocument *document,
@@ -364,6 +366,21 @@ apply_begin(PgraftHaDocument *document, const PgraftHaCommand *command, const ch
 	return PGRAFT_HA_DONE;
 }
 
+/*
+ * Equal epochs mean equal WAL only on the timeline that the epoch's promotion
+ * made: a server that somebody promoted by hand has WAL of its own on a later
+ * one, and still names the promotion that it followed before.
+ */
+static bool
+left_its_timeline(const PgraftHaDocument *document, uint64 wal_epoch, uint64 tag,
+				  uint32 timeline)
+{
+	const PgraftHaEpoch *entry = pgraft_ha_find_epoch(document, wal_epoch);
+
+	return entry != NULL && entry->promoted && tag != 0 && tag == entry->tag &&
+		timeline > entry->timeline;
+}
+
 static PgraftHaVerdict
 apply_report(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
 {
@@ -372,6 +389,11 @@ apply_report(PgraftHaDocument *document, const PgraftHaCommand *command, const c
 	if (command->wal_epoch >= document->epoch)
 	{
 		*why = "nobody can have WAL of an epoch without a primary";
+		return PGRAFT_HA_REFUSED;
+	}
+	if (left_its_timeline(document, command->wal_epoch, command->tag, command->timeline))
+	{
+		*why = "the member is on a timeline of its own: it was promoted by hand";
 		return PGRAFT_HA_REFUSED;
 	}
 	if (member->reported && member->wal_epoch == command->wal_epoch &&
@@ -789,7 +811,8 @@ apply_demoted(PgraftHaDocument *document, const PgraftHaCommand *command, const 
 		document->switchover_deadline = deadline;
 	}
 	member = pgraft_ha_find_member(document, command->member);
-	member->reported = true;
+	member->reported = !left_its_timeline(document, command->epoch, command->tag,
+										  command->timeline);
 	member->wal_epoch = command->epoch;
 	member->timeline = command->timeline;
 	member->lsn = command->lsn;
@@ -971,6 +994,9 @@ pgraft_ha_judge_wal(const PgraftHaDocument *document, uint64 wal_epoch, uint64 t
 		if (entry != NULL && entry->tag != 0 && tag != 0 && entry->tag != tag)
 			return PGRAFT_HA_MEMBER_RECLONE;
 	}
+	if (left_its_timeline(document, wal_epoch, tag, timeline))
+		return epoch_of_timeline(document, timeline) != 0 ?
+			PGRAFT_HA_MEMBER_RECLONE : PGRAFT_HA_MEMBER_REWIND;
 	if (number_clashes)
 		return PGRAFT_HA_MEMBER_RECLONE;
 	return forked_before ? PGRAFT_HA_MEMBER_REWIND : PGRAFT_HA_MEMBER_STREAMING;

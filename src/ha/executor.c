@@ -70,6 +70,7 @@ static long become_primary(void);
 static long serve(void);
 static long drain(void);
 static long leave(const char *reason);
+static bool is_primary_of_epoch(void);
 static void announce(void);
 static void tell_members(void);
 static void note_hosts(void);
@@ -84,6 +85,7 @@ static PgraftHaWal wal;
 static uint64 promotion_tag = 0;
 static TimestampTz last_announced = 0;
 static TimestampTz last_told = 0;
+static uint64 drained_epoch = 0;	/* sessions were ended for its switchover */
 
 static const char *const role_names[] = {
 	"starting", "standby", "sealed", "promoting", "primary", "demoting", "rewind", "failed"
@@ -277,6 +279,10 @@ step(void)
 			set_role(PGRAFT_HA_ROLE_STARTING, "waiting for the cluster document");
 		return NEAR_MS;
 	}
+
+	/* before anything else, above all before the names could release a commit */
+	if (!RecoveryInProgress() && !is_primary_of_epoch())
+		return primary_step();
 	if (pgraft_ha_apply_sync(&document) && local.sync_generation != document.sync_generation)
 	{
 		local.sync_generation = document.sync_generation;
@@ -285,6 +291,14 @@ step(void)
 	announce();
 	note_hosts();
 	return RecoveryInProgress() ? standby_step() : primary_step();
+}
+
+/* Out of recovery, and rightly so. */
+static bool
+is_primary_of_epoch(void)
+{
+	return document.phase != PGRAFT_HA_NONE && document.phase != PGRAFT_HA_SEALING &&
+		document.primary == (uint32) pgraft_node_id && wal.epoch == document.epoch;
 }
 
 /* Tells the cluster where this server is, once it is a member. */
@@ -424,6 +438,7 @@ seal_and_report(void)
 	memset(&command, 0, sizeof(command));
 	command.kind = PGRAFT_HA_REPORT;
 	command.wal_epoch = wal.epoch;
+	command.tag = wal.tag;
 	command.timeline = local.timeline;
 	command.lsn = local.lsn;
 	if (pgraft_ha_try_propose(&command))
@@ -528,6 +543,7 @@ report_demotion(void)
 	memset(&command, 0, sizeof(command));
 	command.kind = PGRAFT_HA_DEMOTED;
 	command.wal_epoch = wal.epoch;
+	command.tag = wal.tag;
 	command.timeline = local.timeline;
 	command.lsn = local.lsn;
 	(void) pgraft_ha_try_propose(&command);
@@ -591,6 +607,8 @@ become_primary(void)
 static long
 serve(void)
 {
+	const PgraftHaEpoch *entry;
+
 	promotion_tag = 0;
 	if (local.promoted_epoch != document.epoch)
 	{
@@ -598,7 +616,11 @@ serve(void)
 		publish();
 	}
 	set_role(PGRAFT_HA_ROLE_PRIMARY, "");
-	(void) pgraft_ha_finish_promotion();
+	entry = pgraft_ha_find_epoch(&document, document.epoch);
+	if (entry != NULL && entry->promoted && entry->timeline != GetWALInsertionTimeLine())
+		return leave("it was promoted by hand: its timeline is not that of the epoch");
+	drained_epoch = 0;
+	(void) pgraft_ha_finish_promotion(false);
 	pgraft_ha_watch_sync(&document);
 	tell_members();
 	return document.next_sync.n > 0 ? NEAR_MS : CALM_MS / 2;
@@ -641,7 +663,6 @@ tell_members(void)
 static long
 drain(void)
 {
-	static uint64 drained_epoch = 0;
 	static TimestampTz begun = 0;
 	XLogRecPtr	flushed;
 	XLogRecPtr	target_has = InvalidXLogRecPtr;
@@ -695,7 +716,7 @@ leave(const char *reason)
 	set_role(PGRAFT_HA_ROLE_DEMOTING, reason);
 
 	/* as a standby it would call data consistent before it is (start.c) */
-	if (!pgraft_ha_finish_promotion())
+	if (!pgraft_ha_finish_promotion(true))
 	{
 		pgraft_ha_end_sessions();
 		return CALM_MS;

@@ -42,6 +42,8 @@
 #define PROMOTE_SIGNAL "promote"
 #define CONTROL_LOOK_MS 200		/* between two looks at pg_control */
 
+static bool is_checkpointed(void);
+
 /* the promotion that this process has asked for; 0 = none */
 static uint64 requested_epoch = 0;
 
@@ -97,37 +99,38 @@ pgraft_ha_find_fork(TimeLineID *timeline, XLogRecPtr *fork)
  * not.  pg_control tells when one of the new timeline has completed.
  */
 bool
-pgraft_ha_finish_promotion(void)
+pgraft_ha_finish_promotion(bool anybodys)
 {
 	static TimestampTz asked = 0;
 	static TimestampTz looked = 0;
 	char	   *marker = pgraft_ha_promotion_marker();
-	struct stat status;
 	TimestampTz now = GetCurrentTimestamp();
+	struct stat status;
 	bool		complete;
-	ControlFileData *control;
 
 	if (stat(marker, &status) != 0)
 	{
-		pfree(marker);
-		asked = 0;
-		return true;
+		if (!anybodys || is_checkpointed())
+		{
+			pfree(marker);
+			asked = 0;
+			return true;
+		}
+
+		/* somebody else promoted it; a crash now must not make it a standby */
+		pgraft_ha_create_file(marker, "");
 	}
 	if (asked == 0)
 	{
 		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE);
 		asked = looked = now;
 	}
-	if (!TimestampDifferenceExceeds(looked, now, CONTROL_LOOK_MS))
+	complete = false;
+	if (TimestampDifferenceExceeds(looked, now, CONTROL_LOOK_MS))
 	{
-		pfree(marker);
-		return false;
+		looked = now;
+		complete = is_checkpointed();
 	}
-	looked = now;
-	control = get_controlfile(DataDir, &complete);
-	complete = complete && control->minRecoveryPoint == InvalidXLogRecPtr &&
-		control->checkPointCopy.ThisTimeLineID == GetWALInsertionTimeLine();
-	pfree(control);
 	if (complete)
 	{
 		pgraft_ha_remove_file(marker);
@@ -137,4 +140,17 @@ pgraft_ha_finish_promotion(void)
 	}
 	pfree(marker);
 	return complete;
+}
+
+/* Not in recovery: whether a crash would recover from the own timeline alone. */
+static bool
+is_checkpointed(void)
+{
+	bool		good;
+	ControlFileData *control = get_controlfile(DataDir, &good);
+
+	good = good && control->minRecoveryPoint == InvalidXLogRecPtr &&
+		control->checkPointCopy.ThisTimeLineID == GetWALInsertionTimeLine();
+	pfree(control);
+	return good;
 }

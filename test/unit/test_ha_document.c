@@ -399,6 +399,32 @@ test_judge(void)
 	   "and who followed the primary in between may not follow");
 }
 
+/*
+ * Two standbys follow member 1 of epoch 1.  Member 3 is promoted by hand: its
+ * timeline is its own from then on, although it still counts itself to epoch 1.
+ */
+static void
+test_promoted_by_hand(void)
+{
+	PgraftHaCommand command;
+
+	begin_quorum(1);
+	command = make(PGRAFT_HA_BEGIN_EPOCH, 0);
+	apply(command);
+	ok(pgraft_ha_judge_wal(&document, 1, 11, 3, 0x6000) != PGRAFT_HA_MEMBER_STREAMING,
+	   "who was promoted by hand may not follow");
+	command = make(PGRAFT_HA_REPORT, 3);
+	command.incarnation = pgraft_ha_find_member(&document, 3)->incarnation;
+	command.wal_epoch = 1;
+	command.tag = pgraft_ha_find_epoch(&document, 1)->tag;
+	command.timeline = pgraft_ha_find_epoch(&document, 1)->timeline + 1;
+	command.lsn = 0x6000;
+	ok(apply(command) == PGRAFT_HA_REFUSED && !pgraft_ha_find_member(&document, 3)->reported,
+	   "nor is it heard, however much WAL it has");
+	command.timeline--;
+	ok(apply(command) == PGRAFT_HA_DONE, "on the epoch's timeline it would be");
+}
+
 static void
 test_history(void)
 {
@@ -511,6 +537,7 @@ main(void)
 	test_pause_and_force();
 	test_members();
 	test_judge();
+	test_promoted_by_hand();
 	test_history();
 	test_bytes();
 	return tap_done();

@@ -275,6 +275,7 @@ send_position(int kind, uint32 id)
 
 	prepare(&command, kind, id);
 	command.wal_epoch = servers[id].wal_epoch;
+	command.tag = servers[id].wal_tag;
 	command.timeline = servers[id].timeline;
 	command.lsn = position(&servers[id]);
 	send(&command);
