@@ -12,7 +12,7 @@ use warnings FATAL => 'all';
 use PgraftCluster;
 use POSIX ();
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 use constant T => 1;    # pgraft.election_timeout, in seconds
 
@@ -141,7 +141,7 @@ sub kill_later
 
 	die "could not fork: $!\n" if !defined $pid;
 	return $pid if $pid > 0;
-	usleep($ms * 1000);
+	select(undef, undef, undef, $ms / 1000);
 	kill('KILL', $postmaster);
 	POSIX::_exit(0);
 }
