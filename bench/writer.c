@@ -95,7 +95,8 @@ static void request_stop(int signal_number);
 static long now_us(void);
 static PGconn *connect_to(const char *server, long timeout_ms);
 static void run_statement(PGconn *connection, const Options *options, Statement *statement);
-static PGresult *wait_for_result(PGconn *connection, long deadline);
+static PGresult *wait_for_result(PGconn *connection, long deadline, bool commits_at_end);
+static bool is_success(const PGresult *result);
 static void judge(PGresult *result, Statement *statement);
 static void record(int fd, const Statement *statement, int server);
 static void pause_ms(long ms);
@@ -322,7 +323,8 @@ run_statement(PGconn *connection, const Options *options, Statement *statement)
 	if (sent)
 	{
 		result = wait_for_result(connection,
-								 statement->start_us + options->answer_timeout_ms * 1000);
+								 statement->start_us + options->answer_timeout_ms * 1000,
+								 statement->kind == KIND_SQL);
 		if (result != NULL)
 		{
 			judge(result, statement);
@@ -334,7 +336,7 @@ run_statement(PGconn *connection, const Options *options, Statement *statement)
 
 /* NULL when the connection broke or the deadline passed. */
 static PGresult *
-wait_for_result(PGconn *connection, long deadline)
+wait_for_result(PGconn *connection, long deadline, bool commits_at_end)
 {
 	PGresult   *result = NULL;
 	PGresult   *next;
@@ -353,11 +355,17 @@ wait_for_result(PGconn *connection, long deadline)
 			if (next == NULL)
 				return result;
 
-			/* the first is the answer; what follows an error adds nothing */
-			if (result == NULL)
-				result = next;
-			else
+			/*
+			 * The first is the answer, unless the commit failed after it; what
+			 * follows an error adds nothing.
+			 */
+			if (result != NULL && (!commits_at_end || !is_success(result)))
 				PQclear(next);
+			else
+			{
+				PQclear(result);
+				result = next;
+			}
 			continue;
 		}
 		wait.fd = PQsocket(connection);
@@ -367,8 +375,24 @@ wait_for_result(PGconn *connection, long deadline)
 		if (!PQconsumeInput(connection))
 			break;
 	}
-	/* an answer that was read counts, whatever happened to the socket then */
+
+	/*
+	 * An answer that was read counts, whatever happened to the socket then.  But
+	 * a table's row is committed after CommandComplete, which may arrive before
+	 * ReadyForQuery, and that says that it is.
+	 */
+	if (commits_at_end && result != NULL && is_success(result))
+	{
+		PQclear(result);
+		return NULL;
+	}
 	return result;
+}
+
+static bool
+is_success(const PGresult *result)
+{
+	return PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK;
 }
 
 static void
@@ -376,7 +400,7 @@ judge(PGresult *result, Statement *statement)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-	if (PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK)
+	if (is_success(result))
 	{
 		statement->outcome = OUTCOME_ACK;
 		snprintf(statement->state, sizeof(statement->state), "00000");

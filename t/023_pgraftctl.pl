@@ -244,7 +244,7 @@ sub wait_until
 		my $result = $condition->();
 		return $result if $result;
 		die "waited in vain until $what" if time() > $end;
-		usleep(50_000);
+		select(undef, undef, undef, 0.05);
 	}
 }
 
