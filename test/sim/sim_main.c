@@ -275,6 +275,8 @@ run_list(const MainOptions *options, raft_u64 *totals, raft_u64 *passed,
 			(*passed)++;
 		else
 			(*failed)++;
+		if (*failed > 0 && options->stop_at_first)
+			break;
 	}
 	fclose(file);
 	return 1;
@@ -319,14 +321,12 @@ main(int argc, char **argv)
 	if (options.list != NULL && !options.one_seed &&
 		!run_list(&options, totals, &passed, &failed))
 		return 2;
-	for (i = 0; i < options.n_seeds; i++)
+	for (i = 0; i < options.n_seeds && (failed == 0 || !options.stop_at_first); i++)
 	{
 		if (run_seed(options.first + i, &options, totals))
 			passed++;
 		else
 			failed++;
-		if (failed > 0 && options.stop_at_first)
-			break;
 	}
 	if (!options.one_seed || options.statistics)
 		zero = print_statistics(totals);
