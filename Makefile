@@ -94,6 +94,7 @@ help:
 #: make unit            unit tests of engine, storage, network
 #: make sim SEEDS=N     N simulator seeds, beginning with FIRST
 #: make sim-mutants     deliberate bugs, each of which the simulator must catch
+#: make raft-mutants    deliberate bugs that the engine's unit tests must catch
 #: make ha-mutants      the same for the cluster document and its model test
 #: make tap             TAP cluster tests alone; TAP="t/001*.pl" for some
 #: make fuzz            libFuzzer on each target of test/fuzz; FUZZ_SECONDS=60
@@ -275,6 +276,10 @@ sim: $(SIM)
 .PHONY: sim-mutants
 sim-mutants:
 	@test/sim/mutants.sh
+
+.PHONY: raft-mutants
+raft-mutants:
+	@test/unit/raft_mutants.sh
 
 .PHONY: ha-mutants
 ha-mutants:
