@@ -13,7 +13,6 @@ use warnings FATAL => 'all';
 
 use List::Util qw(max min);
 use PgraftHa;
-use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -53,7 +52,7 @@ for my $round (1 .. $kills)
 	note(sprintf 'kill %d: server %d, then %d is primary; seen after %.0f ms, next row acknowledged after %.0f ms',
 		$round, $old, $new, $promoted_ms[-1], $written_ms[-1]);
 	$cluster->start_node($old);
-	follows_or_rewound($old);
+	$cluster->follows_or_rewound($old);
 }
 is(scalar @written_ms, $kills, "after each of $kills kills another server was primary and rows went on");
 note(sprintf 'first row acknowledged after (ms): min %.0f median %.0f max %.0f',
@@ -96,7 +95,7 @@ is($cluster->query($other, 'SELECT epoch FROM pg_stat_pgraft_ha'), $epoch, 'nobo
 is($cluster->query($other, 'SELECT pgraft_resume()'), 't', 'the cluster goes on');
 isnt($cluster->wait_primary(not => $primary, seconds => 20), $primary, 'and another server is primary');
 $cluster->start_node($primary);
-follows_or_rewound($primary);
+$cluster->follows_or_rewound($primary);
 
 # ----------------------------------------------------------------
 # what is left
@@ -116,35 +115,3 @@ is($cluster->query($primary, "SELECT count(*) FROM pgraft_ha_members() WHERE rol
 is($cluster->query($primary, 'SELECT pgraft_connection_string() = (SELECT \'host=\' || string_agg(host, \',\' ORDER BY node_id) || \' port=\' || string_agg(port::text, \',\' ORDER BY node_id) FROM pgraft_ha_members())'),
 	't', 'the connection string names all servers');
 done_testing();
-
-# A primary that had WAL which nobody else has must be rewound: pgraftctl does it.
-sub follows_or_rewound
-{
-	my ($id) = @_;
-	my $role = '';
-
-	$cluster->wait_until(
-		"server $id follows or must be rewound",
-		sub {
-			$role = $cluster->ask($id, "SELECT own_role FROM pg_stat_pgraft_ha") // '';
-			return 1 if $role eq 'rewind' || $role eq 'reclone';
-			return 0 if $role ne 'standby';
-			my $now = $cluster->wait_primary;
-			return ($cluster->ask($now, "SELECT count(*) FROM pg_stat_replication
-				WHERE application_name = 'node$id' AND state = 'streaming'") // 0) > 0;
-		},
-		30);
-	return if $role eq 'standby';
-	note("server $id has WAL that nobody else has: $role");
-	$cluster->node($id)->stop('fast');
-	my $conf = $cluster->node($id)->data_dir . '/postgresql.conf';
-	my $settings = slurp_file($conf);
-	command_ok([ 'pgraftctl', 'rejoin', '--yes', '--no-start', '-D', $cluster->node($id)->data_dir ], "server $id is made to fit again");
-
-	# it lies in the data directory, so pg_rewind brings the other server's
-	unlink($conf);
-	append_to_file($conf, $settings);
-	$cluster->start_node($id);
-	$cluster->wait_streaming($id);
-	return;
-}

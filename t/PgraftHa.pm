@@ -160,6 +160,40 @@ sub wait_synchronous
 	return;
 }
 
+# A primary that had WAL which nobody else has must be rewound: pgraftctl does it.  Returns
+# which it was.
+sub follows_or_rewound
+{
+	my ($self, $id) = @_;
+	my $role = '';
+
+	$self->wait_until(
+		"server $id follows or must be rewound",
+		sub {
+			$role = $self->ask($id, "SELECT own_role FROM pg_stat_pgraft_ha") // '';
+			return 1 if $role eq 'rewind' || $role eq 'reclone';
+			return 0 if $role ne 'standby';
+			my $now = $self->wait_primary;
+			return ($self->ask($now, "SELECT count(*) FROM pg_stat_replication
+				WHERE application_name = 'node$id' AND state = 'streaming'") // 0) > 0;
+		},
+		30);
+	return $role if $role eq 'standby';
+	note("server $id has WAL that nobody else has: $role");
+	$self->node($id)->stop('fast');
+	my $conf = $self->node($id)->data_dir . '/postgresql.conf';
+	my $settings = slurp_file($conf);
+	PostgreSQL::Test::Utils::command_ok([ 'pgraftctl', 'rejoin', '--yes', '--no-start', '-D', $self->node($id)->data_dir ],
+		"server $id is made to fit again");
+
+	# it lies in the data directory, so pg_rewind brings the other server's
+	unlink($conf);
+	append_to_file($conf, $settings);
+	$self->start_node($id);
+	$self->wait_streaming($id);
+	return $role;
+}
+
 # Every process of a server, frozen until thaw()
 sub freeze_all
 {
