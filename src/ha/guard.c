@@ -14,6 +14,10 @@
  * no error may be raised.  The end is requested, not executed; it happens
  * before anything more is sent.
  *
+ * In the extended protocol the command's completion is in the send buffer
+ * before the commit begins, and PostgreSQL's warning of the cancelled wait sends
+ * it off.  There the acknowledgement is ReadyForQuery, which does not come.
+ *
  * Copyright (c) 2026, pgraft contributors
  *
  * IDENTIFICATION
