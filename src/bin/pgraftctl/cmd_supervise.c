@@ -18,6 +18,7 @@
  */
 #include "pgraftctl.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -33,6 +34,7 @@ static bool forget_wal(const char *data_directory);
 static char *find_source(const CtlOptions *options);
 static bool wait_for_checkpoint(PGconn *connection, int timeout_seconds);
 static char *consensus_directory(const char *data_directory);
+static char *own_conninfo(const char *data_directory);
 static pid_t start_postmaster(const char *data_directory);
 static bool look(const char *conninfo, bool *reclone, bool *ready);
 static void notify_systemd(const char *state);
@@ -210,8 +212,7 @@ cmd_run(int argc, char **argv)
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
-	conninfo = psprintf("port=%s dbname=postgres connect_timeout=2",
-						ctl_read_setting(options.data_directory, "port"));
+	conninfo = own_conninfo(options.data_directory);
 	while (!end_requested)
 	{
 		pid_t		postmaster = start_postmaster(options.data_directory);
@@ -253,6 +254,20 @@ cmd_run(int argc, char **argv)
 	return CTL_OK;
 }
 
+/* Through the first socket directory, as the user who runs us. */
+static char *
+own_conninfo(const char *data_directory)
+{
+	char	   *port = ctl_read_setting(data_directory, "port");
+	char	   *sockets = ctl_read_setting(data_directory, "unix_socket_directories");
+
+	if (sockets == NULL || sockets[0] == '\0')
+		sockets = pg_strdup("localhost");
+	sockets[strcspn(sockets, ",")] = '\0';
+	return psprintf("host='%s' port=%s dbname=postgres connect_timeout=2", sockets,
+					port != NULL ? port : "5432");
+}
+
 static void
 take_signal(int signal_number)
 {
@@ -274,7 +289,11 @@ start_postmaster(const char *data_directory)
 	if (child == 0)
 	{
 		char	   *program = ctl_find_program("postgres");
+		int			nothing = open("/dev/null", O_RDONLY);
 
+		/* a backend that must not answer its client any more reads from there */
+		if (nothing >= 0)
+			(void) dup2(nothing, STDIN_FILENO);
 		execlp(program, program, "-D", data_directory, (char *) NULL);
 		fprintf(stderr, "could not execute \"%s\": %s\n", program, strerror(errno));
 		_exit(127);
