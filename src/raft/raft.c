@@ -109,9 +109,10 @@ raft_self(const struct raft *raft)
 }
 
 /*
- * Voters campaign whose disk answers (stall.c).  So does one that the newest configuration has removed, as
- * long as it does not know that to be committed (diss. 4.2.2): the entry may be
- * in no other log, and then nobody else can be elected.
+ * Voters campaign whose disk answers (stall.c).  So does one that the newest
+ * configuration has removed or demoted, as long as it does not know that to be
+ * committed (diss. 4.2.2): the entry may be in no other log, and then nobody
+ * else can be elected.
  */
 int
 raft_may_campaign(const struct raft *raft)
@@ -120,8 +121,8 @@ raft_may_campaign(const struct raft *raft)
 
 	if (raft->removed || raft_disk_is_stalled(raft))
 		return 0;
-	if (raft_self(raft) != NULL)
-		return raft_config_is_voter(&raft->config, raft->params.id);
+	if (raft_self(raft) != NULL && raft_config_is_voter(&raft->config, raft->params.id))
+		return 1;
 	if (!raft->has_previous || raft->config.index <= raft->commit)
 		return 0;
 	before = raft_config_find(&raft->previous, raft->params.id);

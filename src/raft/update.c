@@ -208,8 +208,13 @@ raft_take_update(struct raft *raft, struct raft_update *update)
 	{
 		raft->leave_when_sent = 0;
 		raft_become_follower(raft, raft->term, 0);
-		raft->removed = 1;
-		raft->notices |= RAFT_NOTICE_REMOVED;
+
+		/* one that was only demoted goes on as a learner */
+		if (raft_self(raft) == NULL)
+		{
+			raft->removed = 1;
+			raft->notices |= RAFT_NOTICE_REMOVED;
+		}
 	}
 	fill_write(raft, update);
 	update->n_messages = raft->out.count;

@@ -181,6 +181,8 @@ begin_change(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 			begin_transfer(node, op, status);
 			break;
 		case PGRAFT_REQUEST_STEP_DOWN:
+			if (op->slot >= 0 && !pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+				break;			/* its backend has gone */
 			(void) raft_step_down(node->raft);
 			op->index = 0;
 			pgraft_operation_answer(node, op, PGRAFT_RESULT_OK, NULL);
@@ -319,6 +321,8 @@ begin_remove(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 	if (member.id == status->id && other_voters > 0)
 	{
 		/* hand over first, then the new leader removes this member */
+		if (op->slot >= 0 && !pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+			return;				/* its backend has gone */
 		if (raft_transfer(node->raft, 0) == RAFT_OK)
 			op->phase = PGRAFT_PHASE_MOVING;
 		else

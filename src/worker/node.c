@@ -106,6 +106,7 @@ void
 pgraft_node_fail(PgraftNode *node, const PgraftError *error, const char *what)
 {
 	node->state = PGRAFT_WORKER_FAILED;
+	node->open_again_at = 0;	/* whatever was to be tried again */
 	snprintf(node->failure, sizeof(node->failure), "%s", error->message);
 	pgraft_report(LOG, error);
 	ereport(LOG,

@@ -139,11 +139,13 @@ one_turn(void)
 	node.status.loop_turns++;
 	node.now = pgraft_monotonic_ms();
 	pgraft_peers_open(&node);
+
+	/* what is durable is said before the engine looks at how long it took */
+	pgraft_turn_flushed(&node);
 	if (node.raft != NULL)
 		raft_tick(node.raft, node.now);
 	if (node.net != NULL)
 		pgraft_net_poll(node.net, node.now);
-	pgraft_turn_flushed(&node);
 	if (node.state == PGRAFT_WORKER_FAILED && node.net != NULL)
 	{
 		/* peers must not take a member that does nothing for one that is there */

@@ -305,6 +305,34 @@ removed_leader_must_lead_once_more(void)
 	cluster_destroy(cluster);
 }
 
+/* The same for one that is to stay as a learner. */
+static void
+demoted_leader_must_lead_once_more(void)
+{
+	Cluster    *cluster = cluster_begin(2, 9);
+	raft_id		leader = cluster_elect(cluster);
+	raft_id		other = other_than(leader, 0);
+	struct raft_change change = change_remove(leader);
+	raft_index	index;
+
+	change.type = RAFT_CHANGE_DEMOTE;
+	cluster_isolate(cluster, leader);
+	is_u64(cluster_change(cluster, leader, &change, 1, &index), RAFT_OK, "demote the leader");
+	cluster_run(cluster, 50);
+	cluster_crash(cluster, leader);
+	ok(cluster_restart(cluster, leader) == RAFT_OK, "it crashed before it told anybody");
+	cluster_heal(cluster);
+	cluster_run(cluster, 10 * T);
+	is_u64(cluster_leader(cluster), other, "the other leads in the end");
+	is_u64(role_of(cluster, other, leader), RAFT_LEARNER, "the first is its learner");
+	ok(raft_config_committed(cluster->nodes[other].raft), "for good");
+	ok(!cluster_status(cluster, leader)->removed, "and does not take itself for removed");
+	is_u64(cluster_propose(cluster, other, "after", &index), RAFT_OK, "writes go on");
+	ok(cluster_wait_applied(cluster, index, T), "and the learner gets them");
+	NO_RULE_BROKEN(cluster);
+	cluster_destroy(cluster);
+}
+
 /* Reads that fail with the removal do not overwrite those that succeed. */
 static void
 reads_of_a_leaving_leader(void)
@@ -658,6 +686,7 @@ main(void)
 	removed_follower_is_told();
 	removed_leader_steps_down();
 	removed_leader_must_lead_once_more();
+	demoted_leader_must_lead_once_more();
 	reads_of_a_leaving_leader();
 	add_remove_add();
 	joint_consensus();
