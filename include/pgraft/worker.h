@@ -240,6 +240,13 @@ extern PgraftOperation *pgraft_operation_new(void);
 extern void pgraft_operation_begin(PgraftNode *node, PgraftOperation *op, int slot);
 /* NULL for requests of other members. */
 extern PgraftSlot *pgraft_operation_slot(const PgraftOperation *op);
+/*
+ * Before what may have an effect.  False when its backend has gone, which was
+ * told that nothing happened: then nothing may.
+ */
+extern bool pgraft_operation_may_act(const PgraftOperation *op);
+/* It had none; nor had an attempt before, or what that one did is not denied. */
+extern void pgraft_operation_did_not_act(const PgraftOperation *op);
 /* Names this use of the entry, for answers that come later; NULL when over. */
 extern uint64 pgraft_operation_token(const PgraftOperation *op);
 extern PgraftOperation *pgraft_operation_of_token(uint64 token);

@@ -186,7 +186,7 @@ pgraft_changes_begin(PgraftNode *node, PgraftOperation *op)
 	n = missing_members(config, op, scratch);
 	if (n == 0)
 	{
-		if (op->slot >= 0 && !pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+		if (!pgraft_operation_may_act(op))
 			pgraft_operation_answer(node, op, PGRAFT_RESULT_UNKNOWN, NULL);
 		else
 			op->phase = PGRAFT_PHASE_JOINING;

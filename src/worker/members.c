@@ -181,7 +181,7 @@ begin_change(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 			begin_transfer(node, op, status);
 			break;
 		case PGRAFT_REQUEST_STEP_DOWN:
-			if (op->slot >= 0 && !pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+			if (!pgraft_operation_may_act(op))
 				break;			/* its backend has gone */
 			(void) raft_step_down(node->raft);
 			op->index = 0;
@@ -213,13 +213,11 @@ pgraft_member_change(PgraftNode *node, PgraftOperation *op,
 	int			result;
 
 	/* an operation whose backend has gone ends by this answer */
-	if (op->slot >= 0 && op->phase == PGRAFT_PHASE_WAITING &&
-		!pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+	if (op->phase == PGRAFT_PHASE_WAITING && !pgraft_operation_may_act(op))
 		return RAFT_E_INVALID;
 	result = raft_change_membership(node->raft, changes, (size_t) n, &op->index);
-	if (result != RAFT_OK && op->slot >= 0 && op->phase == PGRAFT_PHASE_WAITING &&
-		op->attempts == 0 && !op->again)
-		pgraft_slot_clear_proposed(pgraft_operation_slot(op));
+	if (result != RAFT_OK && op->phase == PGRAFT_PHASE_WAITING)
+		pgraft_operation_did_not_act(op);
 	return result;
 }
 
@@ -321,7 +319,7 @@ begin_remove(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 	if (member.id == status->id && other_voters > 0)
 	{
 		/* hand over first, then the new leader removes this member */
-		if (op->slot >= 0 && !pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+		if (!pgraft_operation_may_act(op))
 			return;				/* its backend has gone */
 		if (raft_transfer(node->raft, 0) == RAFT_OK)
 			op->phase = PGRAFT_PHASE_MOVING;
@@ -402,12 +400,12 @@ begin_transfer(PgraftNode *node, PgraftOperation *op, const struct raft_status *
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_INVALID, "The member is not a voter.");
 		return;
 	}
-	if (op->slot >= 0 && !pgraft_slot_set_proposed(pgraft_operation_slot(op)))
+	if (!pgraft_operation_may_act(op))
 		result = RAFT_E_INVALID;	/* its backend has gone */
 	else
 		result = raft_transfer(node->raft, (raft_id) op->argument);
-	if (result != RAFT_OK && op->slot >= 0 && op->attempts == 0 && !op->again)
-		pgraft_slot_clear_proposed(pgraft_operation_slot(op));
+	if (result != RAFT_OK)
+		pgraft_operation_did_not_act(op);
 	switch (result)
 	{
 		case RAFT_OK:

@@ -77,6 +77,19 @@ pgraft_operation_slot(const PgraftOperation *op)
 }
 
 bool
+pgraft_operation_may_act(const PgraftOperation *op)
+{
+	return op->slot < 0 || pgraft_slot_set_proposed(pgraft_operation_slot(op));
+}
+
+void
+pgraft_operation_did_not_act(const PgraftOperation *op)
+{
+	if (op->slot >= 0 && op->attempts == 0 && !op->again)
+		pgraft_slot_clear_proposed(pgraft_operation_slot(op));
+}
+
+bool
 pgraft_is_leader_here(const PgraftNode *node)
 {
 	struct raft_status status;
