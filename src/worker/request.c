@@ -406,6 +406,7 @@ abandon(PgraftSlot *slot)
 	while (state == PGRAFT_SLOT_SUBMITTED || state == PGRAFT_SLOT_PROPOSED)
 		if (pg_atomic_compare_exchange_u32(&slot->state, &state, PGRAFT_SLOT_ABANDONED))
 			break;
+	pg_read_barrier();			/* an answer was written before its state */
 	return state;
 }
 
