@@ -35,8 +35,6 @@ static bool prepare_database(const CtlOptions *options, const char *name);
 static bool make_role(PGconn *connection, const char *data_directory, const char *name);
 static char *local_conninfo(const CtlOptions *options);
 static PGconn *wait_for_server(const CtlOptions *options, const char *conninfo);
-static bool wait_for_true(PGconn *connection, const char *sql, int seconds,
-						  const char *waiting_for);
 
 /* Once, in the first member's database; every clone has it. */
 static const char *const preparation[] = {
@@ -76,8 +74,8 @@ cmd_init(int argc, char **argv)
 	code = CTL_OK;
 	pg_free(ctl_query_text(connection, "SELECT pgraft_init()", 0, NULL, &code));
 	if (code == CTL_OK &&
-		!wait_for_true(connection, "SELECT pgraft_is_primary()", options.timeout_seconds,
-					   "this server to become the primary"))
+		!ctl_wait_until(connection, "SELECT pgraft_is_primary()", options.timeout_seconds,
+						"this server to become the primary"))
 		code = CTL_FAILED;
 	PQfinish(connection);
 	if (code != CTL_OK)
@@ -143,9 +141,9 @@ cmd_join(int argc, char **argv)
 						   " WHERE NOT EXISTS (SELECT 1 FROM pgraft_get_nodes() WHERE node_id = $1::int)",
 						   5, parameters, &code));
 	if (code == CTL_OK &&
-		!wait_for_true(primary, psprintf("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_replication"
-										 " WHERE application_name = '%s' AND state = 'streaming')", name),
-					   options.timeout_seconds, "the new member to follow the primary"))
+		!ctl_wait_until(primary, psprintf("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_replication"
+										  " WHERE application_name = '%s' AND state = 'streaming')", name),
+						options.timeout_seconds, "the new member to follow the primary"))
 		code = CTL_FAILED;
 	PQfinish(primary);
 	if (code == CTL_OK)
@@ -372,28 +370,4 @@ wait_for_server(const CtlOptions *options, const char *conninfo)
 		pg_usleep(50000);
 	}
 	return ctl_connect_string(conninfo);
-}
-
-static bool
-wait_for_true(PGconn *connection, const char *sql, int seconds, const char *waiting_for)
-{
-	time_t		end = time(NULL) + seconds;
-
-	for (;;)
-	{
-		int			code;
-		char	   *text = ctl_query_text(connection, sql, 0, NULL, &code);
-
-		if (code != CTL_OK)
-			return false;
-		if (text != NULL && strcmp(text, "t") == 0)
-			return true;
-		pg_free(text);
-		if (time(NULL) >= end)
-		{
-			pg_log_error("gave up waiting for %s", waiting_for);
-			return false;
-		}
-		pg_usleep(50000);
-	}
 }

@@ -23,7 +23,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LOOK_INTERVAL_US 1000000
@@ -32,7 +31,6 @@
 
 static bool forget_wal(const char *data_directory);
 static char *find_source(const CtlOptions *options);
-static bool wait_for_checkpoint(PGconn *connection, int timeout_seconds);
 static char *consensus_directory(const char *data_directory);
 static char *own_conninfo(const char *data_directory);
 static pid_t start_postmaster(const char *data_directory);
@@ -150,40 +148,17 @@ find_source(const CtlOptions *options)
 	source = psprintf("%s host=%s port=%s", credentials != NULL ? credentials : "",
 					  PQhost(connection), PQport(connection));
 
-	ready = wait_for_checkpoint(connection, options->timeout_seconds);
+	/*
+	 * pg_rewind takes the source's timeline from its last checkpoint; before a
+	 * new primary's first one it would find that nothing needs to be done.
+	 */
+	ready = ctl_wait_until(connection,
+						   "SELECT lpad(upper(to_hex(timeline_id)), 8, '0') ="
+						   " left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+						   " FROM pg_control_checkpoint()", options->timeout_seconds,
+						   "the new primary's first checkpoint");
 	PQfinish(connection);
 	return ready ? source : NULL;
-}
-
-/*
- * pg_rewind takes the source's timeline from its last checkpoint; before a new
- * primary's first one it would find that nothing needs to be done.
- */
-static bool
-wait_for_checkpoint(PGconn *connection, int timeout_seconds)
-{
-	time_t		end = time(NULL) + timeout_seconds;
-
-	for (;;)
-	{
-		int			code;
-		char	   *text = ctl_query_text(connection,
-										  "SELECT lpad(upper(to_hex(timeline_id)), 8, '0') ="
-										  " left(pg_walfile_name(pg_current_wal_lsn()), 8)"
-										  " FROM pg_control_checkpoint()", 0, NULL, &code);
-
-		if (code != CTL_OK)
-			return false;
-		if (text != NULL && strcmp(text, "t") == 0)
-			return true;
-		pg_free(text);
-		if (time(NULL) >= end)
-		{
-			pg_log_error("gave up waiting for the new primary's first checkpoint");
-			return false;
-		}
-		pg_usleep(100000);
-	}
 }
 
 /* ----------------------------------------------------------------

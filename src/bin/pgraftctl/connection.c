@@ -15,6 +15,8 @@
  */
 #include "pgraftctl.h"
 
+#include <time.h>
+
 #include "fe_utils/print.h"
 
 static PGconn *finish_connect(PGconn *connection);
@@ -185,4 +187,27 @@ ctl_run_function(PGconn *connection, const char *sql, int n_params, const char *
 	else
 		printf("%s\n", text != NULL ? text : "");
 	return CTL_OK;
+}
+
+bool
+ctl_wait_until(PGconn *connection, const char *sql, int seconds, const char *waiting_for)
+{
+	time_t		end = time(NULL) + seconds;
+
+	for (;;)
+	{
+		int			code;
+		char	   *text = ctl_query_text(connection, sql, 0, NULL, &code);
+		bool		is_true = text != NULL && strcmp(text, "t") == 0;
+
+		pg_free(text);
+		if (code != CTL_OK || is_true)
+			return code == CTL_OK;
+		if (time(NULL) >= end)
+		{
+			pg_log_error("gave up waiting for %s", waiting_for);
+			return false;
+		}
+		pg_usleep(50000);
+	}
 }

@@ -82,6 +82,12 @@ extern PGresult *ctl_query(PGconn *connection, const char *sql, int n_params,
 /* The first column of the first row, palloc'd; NULL after a message or if null. */
 extern char *ctl_query_text(PGconn *connection, const char *sql, int n_params,
 							const char *const *params, int *code);
+/*
+ * Repeats a query until its only value is true.  False after a message when it
+ * fails or `seconds` have passed.
+ */
+extern bool ctl_wait_until(PGconn *connection, const char *sql, int seconds,
+						   const char *waiting_for);
 /* Prints the rows as an aligned table, or with json as one JSON array. */
 extern int	ctl_print_query(PGconn *connection, const char *sql, const char *title, bool json);
 /* Runs a statement whose only column is printed on success. */
