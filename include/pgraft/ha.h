@@ -130,9 +130,9 @@ extern int64 pgraft_boottime_us(void);	/* CLOCK_BOOTTIME */
 extern int64 pgraft_unix_us(void);	/* for the commands' times */
 
 /* ---- _PG_init, in the postmaster ---- */
-extern void pgraft_ha_init(void);	/* settings have been read: hooks, wrappers,
-									 * callbacks, "pgraft ha" worker; nothing when
-									 * not in HA mode */
+extern bool pgraft_ha_init(void);	/* settings have been read: hooks, wrappers,
+									 * callbacks; false and nothing when not in HA
+									 * mode, else the "pgraft ha" worker is due */
 
 /* ---- start.c: shmem_startup_hook in the postmaster ---- */
 extern void pgraft_ha_force_standby(void);

@@ -61,6 +61,7 @@ static void at_exit(int code, Datum arg);
 static long turn(void);
 static long step(void);
 static long standby_step(void);
+static void fill_position(PgraftHaCommand *command, int kind);
 static long seal_and_report(void);
 static long promote(void);
 static long follow(void);
@@ -421,6 +422,18 @@ know_position(void)
 	return true;
 }
 
+/* A command that says where the local WAL ends, which must be known. */
+static void
+fill_position(PgraftHaCommand *command, int kind)
+{
+	memset(command, 0, sizeof(*command));
+	command->kind = kind;
+	command->wal_epoch = wal.epoch;
+	command->tag = wal.tag;
+	command->timeline = local.timeline;
+	command->lsn = local.lsn;
+}
+
 static long
 seal_and_report(void)
 {
@@ -435,12 +448,7 @@ seal_and_report(void)
 	set_role(PGRAFT_HA_ROLE_SEALED, "waiting for the choice of a primary");
 	if (me == NULL || me->reported)
 		return NEAR_MS;
-	memset(&command, 0, sizeof(command));
-	command.kind = PGRAFT_HA_REPORT;
-	command.wal_epoch = wal.epoch;
-	command.tag = wal.tag;
-	command.timeline = local.timeline;
-	command.lsn = local.lsn;
+	fill_position(&command, PGRAFT_HA_REPORT);
 	if (pgraft_ha_try_propose(&command))
 		ereport(LOG,
 				(errmsg("pgraft: reported WAL of epoch %llu up to %X/%X on timeline %u",
@@ -540,12 +548,7 @@ report_demotion(void)
 	set_role(PGRAFT_HA_ROLE_SEALED, "looking for the end of the local WAL");
 	if (!know_position())
 		return SOON_MS;
-	memset(&command, 0, sizeof(command));
-	command.kind = PGRAFT_HA_DEMOTED;
-	command.wal_epoch = wal.epoch;
-	command.tag = wal.tag;
-	command.timeline = local.timeline;
-	command.lsn = local.lsn;
+	fill_position(&command, PGRAFT_HA_DEMOTED);
 	(void) pgraft_ha_try_propose(&command);
 	return NEAR_MS;
 }

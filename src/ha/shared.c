@@ -22,7 +22,6 @@
 #include <time.h>
 
 #include "miscadmin.h"
-#include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
@@ -32,7 +31,6 @@
 
 static void request_shared_memory(void);
 static void start_shared_memory(void);
-static void register_worker(void);
 static int64 clock_us(clockid_t clock);
 
 PgraftHaShared *pgraft_ha_shared = NULL;
@@ -40,11 +38,11 @@ PgraftHaShared *pgraft_ha_shared = NULL;
 static shmem_request_hook_type previous_request_hook = NULL;
 static shmem_startup_hook_type previous_startup_hook = NULL;
 
-void
+bool
 pgraft_ha_init(void)
 {
 	if (!pgraft_ha_mode)
-		return;
+		return false;
 	previous_request_hook = shmem_request_hook;
 	shmem_request_hook = request_shared_memory;
 	previous_startup_hook = shmem_startup_hook;
@@ -52,7 +50,7 @@ pgraft_ha_init(void)
 	pgraft_ha_install_fence();
 	pgraft_ha_install_guard();
 	pgraft_ha_install_seal();
-	register_worker();
+	return true;
 }
 
 static void
@@ -94,22 +92,6 @@ start_shared_memory(void)
 	/* here, because it runs before each startup process and in no other mode */
 	if (!IsUnderPostmaster)
 		pgraft_ha_force_standby();
-}
-
-static void
-register_worker(void)
-{
-	BackgroundWorker worker;
-
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
-	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
-	worker.bgw_restart_time = 1;
-	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "pgraft");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "pgraft_ha_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "pgraft ha");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "pgraft ha");
-	RegisterBackgroundWorker(&worker);
 }
 
 void

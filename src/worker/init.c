@@ -26,7 +26,7 @@ PG_MODULE_MAGIC;
 
 PGDLLEXPORT void _PG_init(void);
 
-static void register_consensus_worker(void);
+static void register_worker(const char *name, const char *entry_point);
 
 void
 _PG_init(void)
@@ -49,25 +49,26 @@ _PG_init(void)
 	/* a server that pg_upgrade has started must not speak for the member */
 	if (!IsBinaryUpgrade)
 	{
-		register_consensus_worker();
-		pgraft_ha_init();
+		register_worker("pgraft consensus", "pgraft_consensus_main");
+		if (pgraft_ha_init())
+			register_worker("pgraft ha", "pgraft_ha_main");
 	}
 }
 
 static void
-register_consensus_worker(void)
+register_worker(const char *name, const char *entry_point)
 {
 	BackgroundWorker worker;
 
 	memset(&worker, 0, sizeof(worker));
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS;
 
-	/* it must vote while the server is still in recovery */
+	/* a member votes, and a server follows, while it is in recovery */
 	worker.bgw_start_time = BgWorkerStart_PostmasterStart;
 	worker.bgw_restart_time = 1;
 	snprintf(worker.bgw_library_name, sizeof(worker.bgw_library_name), "pgraft");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "pgraft_consensus_main");
-	snprintf(worker.bgw_name, BGW_MAXLEN, "pgraft consensus");
-	snprintf(worker.bgw_type, BGW_MAXLEN, "pgraft consensus");
+	strlcpy(worker.bgw_function_name, entry_point, BGW_MAXLEN);
+	strlcpy(worker.bgw_name, name, BGW_MAXLEN);
+	strlcpy(worker.bgw_type, name, BGW_MAXLEN);
 	RegisterBackgroundWorker(&worker);
 }
