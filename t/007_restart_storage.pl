@@ -6,8 +6,8 @@
 use strict;
 use warnings FATAL => 'all';
 
-use Fcntl qw(SEEK_SET);
 use PgraftCluster;
+use PgraftFiles;
 use PostgreSQL::Test::RecursiveCopy;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -33,7 +33,7 @@ is($cluster->query($_, $keys), 100, "server $_ has all keys after a restart") fo
 my $leader = $cluster->wait_leader;
 my ($torn, $damaged) = grep { $_ != $leader } 1 .. 3;
 $cluster->kill9($torn);
-my $file = last_segment($torn);
+my $file = last_segment($cluster->node($torn)->data_dir . '.pgraft');
 my $end = end_of_data($file);
 overwrite($file, $end - 64 - 24, "\0" x (64 + 24));
 my $offset = -s $cluster->node($torn)->logfile;
@@ -46,7 +46,7 @@ like(slurp_file($cluster->node($torn)->logfile, $offset), qr/pgraft cut \d+ byte
 
 # garbage behind the end: what a crash may leave of a write that was never acknowledged
 $cluster->kill9($torn);
-$file = last_segment($torn);
+$file = last_segment($cluster->node($torn)->data_dir . '.pgraft');
 overwrite($file, end_of_data($file) + 64, join('', map { chr(1 + $_ % 255) } 1 .. 3000));
 $cluster->start_node($torn);
 $cluster->query($leader, "SELECT pgraft_kv_put('after', 'garbage')");
@@ -55,9 +55,9 @@ is($cluster->query($torn, $keys), 100, 'garbage behind the end changes nothing')
 
 # one flipped bit in the middle: refused by name, the server and the others go on
 $cluster->node($damaged)->stop('immediate');
-$file = last_segment($damaged);
+$file = last_segment($cluster->node($damaged)->data_dir . '.pgraft');
 my $middle = 512 + int((end_of_data($file) - 512) / 2);
-my $byte = read_byte($file, $middle);
+my $byte = slurp_bytes($file, $middle, 1);
 overwrite($file, $middle, chr(ord($byte) ^ 0x10));
 $offset = -s $cluster->node($damaged)->logfile;
 $cluster->start_node($damaged);
@@ -107,55 +107,3 @@ is($cluster->query($torn, "SELECT pgraft_kv_get('after', 'local')"), 'copy', 'th
 is(scalar(grep { $cluster->query($_, $keys) == 100 } 1 .. 3), 3, 'all three have all keys at the end');
 
 done_testing();
-
-# the segment that was written last, see src/storage/format.c
-sub last_segment
-{
-	my ($id) = @_;
-	my ($best, $sequence) = (undef, -1);
-
-	for my $segment (glob($cluster->node($id)->data_dir . '.pgraft/log-*'))
-	{
-		my $header = slurp_bytes($segment, 0, 24);
-		next if substr($header, 0, 8) ne 'PGRAFTLG';
-		my $number = unpack('Q<', substr($header, 16, 8));
-		($best, $sequence) = ($segment, $number) if $number > $sequence;
-	}
-	die "server $id has no log segment" if !defined $best;
-	return $best;
-}
-
-# Where the zeros begin that a segment is filled with; the last thing before is
-# the mark behind the last batch.
-sub end_of_data
-{
-	my ($segment) = @_;
-	my $bytes = slurp_bytes($segment, 0, -s $segment);
-
-	$bytes =~ s/\0+\z//;
-	return int((length($bytes) + 7) / 8) * 8;
-}
-
-sub slurp_bytes
-{
-	my ($path, $from, $length) = @_;
-
-	open(my $in, '<:raw', $path) or die "could not open \"$path\": $!";
-	seek($in, $from, SEEK_SET);
-	read($in, my $bytes, $length);
-	close($in);
-	return $bytes;
-}
-
-sub read_byte { my ($path, $from) = @_; return slurp_bytes($path, $from, 1); }
-
-sub overwrite
-{
-	my ($path, $from, $bytes) = @_;
-
-	open(my $out, '+<:raw', $path) or die "could not open \"$path\": $!";
-	seek($out, $from, SEEK_SET);
-	print $out $bytes;
-	close($out) or die "could not write \"$path\": $!";
-	return;
-}

@@ -6,9 +6,9 @@
 use strict;
 use warnings FATAL => 'all';
 
-use Fcntl qw(SEEK_SET);
 use JSON::PP;
 use PgraftCluster;
+use PgraftFiles;
 use PostgreSQL::Test::RecursiveCopy;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -207,53 +207,4 @@ sub copy_of
 
 	PostgreSQL::Test::RecursiveCopy::copypath($original, $copy);
 	return $copy;
-}
-
-# the segment that was written last, see src/storage/format.c
-sub last_segment
-{
-	my ($where) = @_;
-	my ($best, $sequence) = (undef, -1);
-
-	for my $candidate (glob("$where/log-*"))
-	{
-		my $header = slurp_bytes($candidate, 0, 24);
-		next if substr($header, 0, 8) ne 'PGRAFTLG';
-		my $number = unpack('Q<', substr($header, 16, 8));
-		($best, $sequence) = ($candidate, $number) if $number > $sequence;
-	}
-	die "\"$where\" has no log segment" if !defined $best;
-	return $best;
-}
-
-# where the zeros begin that a segment is filled with
-sub end_of_data
-{
-	my ($path) = @_;
-	my $bytes = slurp_bytes($path, 0, -s $path);
-
-	$bytes =~ s/\0+\z//;
-	return int((length($bytes) + 7) / 8) * 8;
-}
-
-sub slurp_bytes
-{
-	my ($path, $from, $length) = @_;
-
-	open(my $in, '<:raw', $path) or die "could not open \"$path\": $!";
-	seek($in, $from, SEEK_SET);
-	read($in, my $bytes, $length);
-	close($in);
-	return $bytes;
-}
-
-sub overwrite
-{
-	my ($path, $from, $bytes) = @_;
-
-	open(my $stream, '+<:raw', $path) or die "could not open \"$path\": $!";
-	seek($stream, $from, SEEK_SET);
-	print $stream $bytes;
-	close($stream) or die "could not write \"$path\": $!";
-	return;
 }

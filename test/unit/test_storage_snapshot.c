@@ -67,32 +67,45 @@ exists(const char *path)
 	return faulty_disk_data(f.disk, path, &size) != NULL;
 }
 
-/* One update with a chunk, and with the installation when it is the last. */
-static PgraftErrorCode
-send_chunk(raft_index index, raft_term term, size_t offset, size_t length,
-		   size_t total, int install)
+/* What an update with a chunk points to. */
+typedef struct ChunkUpdate
 {
 	struct raft_snapshot_meta meta;
 	struct raft_snapshot_chunk chunk;
 	struct raft_update update;
+} ChunkUpdate;
+
+/* One update with a chunk, and with the installation when it is the last. */
+static void
+fill_chunk(ChunkUpdate *filled, raft_index index, raft_term term, size_t offset,
+		   size_t length, size_t total, int install)
+{
 	size_t		i;
 
-	fixture_snapshot_meta(&meta, index, term);
+	memset(filled, 0, sizeof(*filled));
+	fixture_snapshot_meta(&filled->meta, index, term);
 	for (i = 0; i < length; i++)
 		bytes[i] = fixture_snapshot_byte(index, offset + i);
-	memset(&update, 0, sizeof(update));
-	memset(&chunk, 0, sizeof(chunk));
-	chunk.meta = meta;
-	chunk.offset = offset;
-	chunk.total = total;
-	chunk.data = bytes;
-	chunk.length = length;
-	update.epoch = ++f.epoch;
-	update.must_sync = 1;
-	update.chunk = &chunk;
+	filled->chunk.meta = filled->meta;
+	filled->chunk.offset = offset;
+	filled->chunk.total = total;
+	filled->chunk.data = bytes;
+	filled->chunk.length = length;
+	filled->update.epoch = ++f.epoch;
+	filled->update.must_sync = 1;
+	filled->update.chunk = &filled->chunk;
 	if (install)
-		update.install = &meta;
-	return fixture_write(&f, &update, 0);
+		filled->update.install = &filled->meta;
+}
+
+static PgraftErrorCode
+send_chunk(raft_index index, raft_term term, size_t offset, size_t length,
+		   size_t total, int install)
+{
+	ChunkUpdate filled;
+
+	fill_chunk(&filled, index, term, offset, length, total, install);
+	return fixture_write(&f, &filled.update, 0);
 }
 
 static PgraftErrorCode
@@ -455,30 +468,13 @@ static PgraftJob *
 prepare_chunk(raft_index index, size_t offset, size_t length, size_t total, int install,
 			  int with_hard_state)
 {
-	struct raft_snapshot_meta meta;
-	struct raft_snapshot_chunk chunk;
-	struct raft_update update;
+	ChunkUpdate filled;
 	PgraftJob  *job = NULL;
-	size_t		i;
 
-	fixture_snapshot_meta(&meta, index, 2);
-	for (i = 0; i < length; i++)
-		bytes[i] = fixture_snapshot_byte(index, offset + i);
-	memset(&update, 0, sizeof(update));
-	memset(&chunk, 0, sizeof(chunk));
-	chunk.meta = meta;
-	chunk.offset = offset;
-	chunk.total = total;
-	chunk.data = bytes;
-	chunk.length = length;
-	update.epoch = ++f.epoch;
-	update.must_sync = 1;
-	update.chunk = &chunk;
-	if (install)
-		update.install = &meta;
-	update.hard_state_changed = with_hard_state;
-	update.hard_state.term = 9;
-	if (pgraft_storage_prepare(f.storage, &update, &job, &f.error) != PGRAFT_OK)
+	fill_chunk(&filled, index, 2, offset, length, total, install);
+	filled.update.hard_state_changed = with_hard_state;
+	filled.update.hard_state.term = 9;
+	if (pgraft_storage_prepare(f.storage, &filled.update, &job, &f.error) != PGRAFT_OK)
 		return NULL;
 	return job;
 }
