@@ -71,6 +71,7 @@ static long become_primary(void);
 static long serve(void);
 static long drain(void);
 static long leave(const char *reason);
+static long end_as_primary(const char *reason, long wait_ms);
 static bool is_primary_of_epoch(void);
 static void announce(void);
 static void tell_members(void);
@@ -699,10 +700,7 @@ drain(void)
 	}
 	if (target_has >= flushed ||
 		TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), DRAIN_MS))
-	{
-		drained_epoch = 0;
-		pgraft_ha_demote("switchover");
-	}
+		return end_as_primary("switchover", SOON_MS);
 	return SOON_MS;
 }
 
@@ -717,12 +715,18 @@ leave(const char *reason)
 	}
 	pgraft_ha_fence_now();
 	set_role(PGRAFT_HA_ROLE_DEMOTING, reason);
+	return end_as_primary(reason, CALM_MS);
+}
 
+/* Fenced already.  Returns when to try again; when it is time, not at all. */
+static long
+end_as_primary(const char *reason, long wait_ms)
+{
 	/* as a standby it would call data consistent before it is (start.c) */
 	if (!pgraft_ha_finish_promotion(true))
 	{
 		pgraft_ha_end_sessions();
-		return CALM_MS;
+		return wait_ms;
 	}
 	pgraft_ha_demote(reason);
 	return 0;
