@@ -21,9 +21,6 @@ trap 'exit 130' INT TERM
 
 includes="-Iinclude -Itest/unit -isystem $($PG_CONFIG --includedir-server)"
 libraries="-L$($PG_CONFIG --pkglibdir) -L$($PG_CONFIG --libdir) -lpgcommon -lpgport"
-tab=$(printf '\t')
-caught=0
-failed=0
 
 # shellcheck disable=SC2086 # lists of flags
 compile()
@@ -40,55 +37,27 @@ do
 	compile "test/unit/$one.c" "$one" || exit 2
 done
 
-# Links and runs one test with the mutated object: 0 when the test fails.
-catches()
+# Links and runs test $1 with the mutated object of file $2: 0 when it fails.
+fails()
 {
 	others=$work/document_codec.o
-	[ "$2" = document ] || others=$work/document.o
+	[ "$(basename "$2" .c)" = document ] || others=$work/document.o
 	# shellcheck disable=SC2086
 	$CC -o "$work/$1" "$work/$1.o" "$work/mutant.o" $others $libraries 2>"$work/log" || return 1
 	! timeout 60 "$work/$1" >"$work/out" 2>&1
 }
 
-wanted()
+catches()
 {
-	name=$1
-	shift
-	[ $# -eq 0 ] && return 0
-	for one
-	do
-		[ "$one" = "$name" ] && return 0
-	done
-	return 1
+	if fails test_ha_model "$1"
+	then
+		caught_by="the model: $(sed -n 's/^not ok [^:]*: //p' "$work/out" | head -n 1)"
+	elif fails test_ha_document "$1"
+	then
+		caught_by=test_ha_document
+	else
+		return 1
+	fi
 }
 
-while IFS=$tab read -r name file script
-do
-	case $name in '' | '#'*) continue ;; esac
-	wanted "$name" "$@" || continue
-	copy=$work/$(basename "$file")
-	sed -E "$script" "$file" >"$copy"
-	if cmp -s "$file" "$copy"
-	then
-		printf '%-28s NOT BUILT: its place is not found\n' "$name"
-		failed=$((failed + 1))
-	elif ! compile "$copy" mutant
-	then
-		printf '%-28s NOT BUILT: %s\n' "$name" "$(head -n 1 "$work/log")"
-		failed=$((failed + 1))
-	elif catches test_ha_model "$(basename "$file" .c)"
-	then
-		printf '%-28s caught by the model: %s\n' "$name" "$(sed -n 's/^not ok [^:]*: //p' "$work/out" | head -n 1)"
-		caught=$((caught + 1))
-	elif catches test_ha_document "$(basename "$file" .c)"
-	then
-		printf '%-28s caught by test_ha_document\n' "$name"
-		caught=$((caught + 1))
-	else
-		printf '%-28s SURVIVED\n' "$name"
-		failed=$((failed + 1))
-	fi
-done <"$list"
-
-echo "$caught caught, $failed not"
-[ "$failed" -eq 0 ]
+. test/unit/try_mutants.sh

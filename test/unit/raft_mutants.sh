@@ -20,9 +20,6 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
 includes="-Iinclude -Isrc/raft -Itest/unit -isystem $($PG_CONFIG --includedir-server)"
-tab=$(printf '\t')
-caught=0
-failed=0
 
 # the small ones first, garbage, which takes longest, last
 topics="votes progress roles election transfer read stall restart snapshot replication
@@ -61,47 +58,13 @@ catches()
 		# shellcheck disable=SC2086
 		$CC -o "$work/test" "$work/test_raft_$topic.o" "$work"/raft_fixture*.o \
 			"$work/mutant.o" $others 2>"$work/log" || return 1
-		timeout 60 "$work/test" >"$work/out" 2>&1 || return 0
+		if ! timeout 60 "$work/test" >"$work/out" 2>&1
+		then
+			caught_by="test_raft_$topic: $(sed -n 's/^not ok [0-9]* - //p' "$work/out" | head -n 1 | cut -c 1-70)"
+			return 0
+		fi
 	done
 	return 1
 }
 
-wanted()
-{
-	name=$1
-	shift
-	[ $# -eq 0 ] && return 0
-	for one
-	do
-		[ "$one" = "$name" ] && return 0
-	done
-	return 1
-}
-
-while IFS=$tab read -r name file script
-do
-	case $name in '' | '#'*) continue ;; esac
-	wanted "$name" "$@" || continue
-	copy=$work/$(basename "$file")
-	sed -E "$script" "$file" >"$copy"
-	if cmp -s "$file" "$copy"
-	then
-		printf '%-28s NOT BUILT: its place is not found\n' "$name"
-		failed=$((failed + 1))
-	elif ! compile "$copy" mutant
-	then
-		printf '%-28s NOT BUILT: %s\n' "$name" "$(head -n 1 "$work/log")"
-		failed=$((failed + 1))
-	elif catches "$file"
-	then
-		printf '%-28s caught by test_raft_%s: %s\n' "$name" "$topic" \
-			"$(sed -n 's/^not ok [0-9]* - //p' "$work/out" | head -n 1 | cut -c 1-70)"
-		caught=$((caught + 1))
-	else
-		printf '%-28s SURVIVED\n' "$name"
-		failed=$((failed + 1))
-	fi
-done <"$list"
-
-echo "$caught caught, $failed not"
-[ "$failed" -eq 0 ]
+. test/unit/try_mutants.sh
