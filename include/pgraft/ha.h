@@ -150,7 +150,7 @@ extern bool pgraft_ha_state_load(const unsigned char *data, size_t length);
 extern uint64 pgraft_ha_state_digest(void);
 /* Once per turn, after the updates: leader's decisions, lease. */
 extern void pgraft_ha_step(struct PgraftNode *node);
-extern raft_time pgraft_ha_deadline(struct PgraftNode *node);
+extern raft_time pgraft_ha_deadline(void);
 
 /* ---- hooks and wrappers, installed in the postmaster ---- */
 extern void pgraft_ha_install_fence(void);

@@ -67,7 +67,7 @@ extern bool pgraft_ha_apply_sync(const PgraftHaDocument *document);
 /* On the primary: changes of the sync set. */
 extern void pgraft_ha_watch_sync(const PgraftHaDocument *document);
 /* Flush position of the walsender of that member; Invalid = it does not stream. */
-extern XLogRecPtr pgraft_ha_standby_flush(const PgraftHaDocument *document, uint32 member);
+extern XLogRecPtr pgraft_ha_standby_flush(uint32 member);
 
 /* executor.c: proposes; false when that failed (reported, to be tried again) */
 extern bool pgraft_ha_try_propose(PgraftHaCommand *command);

@@ -645,7 +645,7 @@ tell_members(void)
 
 		if (member->id == (uint32) pgraft_node_id)
 			continue;
-		streams = pgraft_ha_standby_flush(&document, member->id) != InvalidXLogRecPtr;
+		streams = pgraft_ha_standby_flush(member->id) != InvalidXLogRecPtr;
 		if (streams == (member->state == PGRAFT_HA_MEMBER_STREAMING) ||
 			(!streams && member->state != PGRAFT_HA_MEMBER_STREAMING) || !may_tell(&told))
 			continue;
@@ -695,7 +695,7 @@ drain(void)
 		if (id == (uint32) pgraft_node_id ||
 			(document.switchover_target != 0 && id != document.switchover_target))
 			continue;
-		has = pgraft_ha_standby_flush(&document, id);
+		has = pgraft_ha_standby_flush(id);
 		target_has = Max(target_has, has);
 	}
 	if (target_has >= flushed ||

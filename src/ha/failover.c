@@ -96,9 +96,8 @@ pgraft_ha_step(PgraftNode *node)
 
 /* The loop may sleep until then as far as these files are concerned. */
 raft_time
-pgraft_ha_deadline(PgraftNode *node)
+pgraft_ha_deadline(void)
 {
-	(void) node;
 	return next_look;
 }
 

@@ -227,13 +227,12 @@ find_walsender(const char *name)
 }
 
 XLogRecPtr
-pgraft_ha_standby_flush(const PgraftHaDocument *document, uint32 member)
+pgraft_ha_standby_flush(uint32 member)
 {
 	char		name[RAFT_NAME_SIZE];
 	XLogRecPtr	flush;
 	int			place;
 
-	(void) document;
 	member_name(member, name);
 	place = find_walsender(name);
 	if (place < 0)
@@ -359,7 +358,7 @@ go_on_with_change(const PgraftHaDocument *document)
 	}
 	for (i = 0; i < document->next_sync.n; i++)
 		if (document->next_sync.members[i] != (uint32) pgraft_node_id &&
-			pgraft_ha_standby_flush(document, document->next_sync.members[i]) >= change.barrier)
+			pgraft_ha_standby_flush(document->next_sync.members[i]) >= change.barrier)
 			have++;
 	if (have < document->next_sync.k)
 	{
@@ -411,7 +410,7 @@ look_for_change(const PgraftHaDocument *document)
 
 		if (member->id == (uint32) pgraft_node_id)
 			continue;
-		flush = pgraft_ha_standby_flush(document, member->id);
+		flush = pgraft_ha_standby_flush(member->id);
 		if (flush == InvalidXLogRecPtr ||
 			(!inside && flush + JOIN_LAG < GetFlushRecPtr(NULL)))
 			continue;

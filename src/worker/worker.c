@@ -193,7 +193,7 @@ sleep_time(void)
 	else if (pgraft_node_id != 0)
 		deadline = Min(deadline, node.net_retry_at);
 	deadline = Min(deadline, pgraft_service_deadline(&node));
-	deadline = Min(deadline, pgraft_ha_deadline(&node));
+	deadline = Min(deadline, pgraft_ha_deadline());
 	return deadline > now ? (long) (deadline - now) : 0;
 }
 
