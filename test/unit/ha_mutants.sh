@@ -19,7 +19,7 @@ work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-includes="-Iinclude -Itest/unit -isystem $($PG_CONFIG --includedir-server)"
+includes="-Iinclude -Isrc/ha -Itest/unit -isystem $($PG_CONFIG --includedir-server)"
 libraries="-L$($PG_CONFIG --pkglibdir) -L$($PG_CONFIG --libdir) -lpgcommon -lpgport"
 
 # shellcheck disable=SC2086 # lists of flags
@@ -28,7 +28,8 @@ compile()
 	$CC -O1 -w -DFRONTEND $includes -c -o "$work/$2.o" "$1" 2>"$work/log"
 }
 
-for one in document document_codec
+parts="document document_sync document_wal document_check document_codec"
+for one in $parts
 do
 	compile "src/ha/$one.c" "$one" || exit 2
 done
@@ -40,8 +41,11 @@ done
 # Links and runs test $1 with the mutated object of file $2: 0 when it fails.
 fails()
 {
-	others=$work/document_codec.o
-	[ "$(basename "$2" .c)" = document ] || others=$work/document.o
+	others=
+	for one in $parts
+	do
+		[ "$(basename "$2" .c)" = "$one" ] || others="$others $work/$one.o"
+	done
 	# shellcheck disable=SC2086
 	$CC -o "$work/$1" "$work/$1.o" "$work/mutant.o" $others $libraries 2>"$work/log" || return 1
 	! timeout 60 "$work/$1" >"$work/out" 2>&1
