@@ -7,13 +7,16 @@
  *
  *		writer --output FILE --prefix TEXT [--log-every N] [--pause MS]
  *			   [--seconds N] [--table NAME] [--connect-timeout MS]
- *			   [--answer-timeout MS] CONNINFO...
+ *			   [--answer-timeout MS] [--retry-pause MS] [--avoid MS] CONNINFO...
  *
  * With --table it inserts rows (name text, value bigint) into that table
  * instead of writing to pgraft's own store.
  *
  * It stays with one server as long as that answers, and goes to the next of
- * the list when the connection breaks or the server has no leader to offer.
+ * the list, after --retry-pause (2), when the connection breaks or the server
+ * has no leader to offer.  With --avoid, a server that was silent until a
+ * timeout is left out for so long, while another one is left to try.
+ *
  * It ends at SIGTERM or SIGINT, after the answer to its last statement.
  *
  * Each line of the output file is one statement, written as soon as its answer
@@ -48,6 +51,7 @@
 /* no answer at all for so long: give up on the connection */
 #define ANSWER_TIMEOUT_MS 30000
 #define CONNECT_TIMEOUT_MS 2000
+#define RETRY_PAUSE_MS 2
 
 typedef struct Options
 {
@@ -58,9 +62,12 @@ typedef struct Options
 	long		seconds;		/* 0 = until a signal */
 	long		connect_timeout_ms;
 	long		answer_timeout_ms;
+	long		retry_pause_ms;
+	long		avoid_ms;
 	const char *table;			/* NULL = pgraft's own store */
 	int			n_servers;
 	char	  **servers;
+	long	   *avoided_until_us;	/* by server */
 } Options;
 
 typedef enum Outcome
@@ -93,7 +100,9 @@ static long parse_number(const char *argument);
 static void usage(void);
 static void request_stop(int signal_number);
 static long now_us(void);
-static PGconn *connect_to(const char *server, long timeout_ms);
+static int	next_server(const Options *options, int server, bool was_silent);
+static void ignore_notice(void *argument, const char *message);
+static PGconn *connect_to(const char *server, long timeout_ms, bool *was_silent);
 static void run_statement(PGconn *connection, const Options *options, Statement *statement);
 static PGresult *wait_for_result(PGconn *connection, long deadline, bool commits_at_end);
 static bool is_success(const PGresult *result);
@@ -128,16 +137,18 @@ main(int argc, char **argv)
 	for (number = 1; !stop_requested && (end_us == 0 || now_us() < end_us); number++)
 	{
 		Statement	statement;
+		bool		was_silent = false;
 
 		memset(&statement, 0, sizeof(statement));
 		if (connection == NULL)
 		{
-			connection = connect_to(options.servers[server], options.connect_timeout_ms);
+			connection = connect_to(options.servers[server], options.connect_timeout_ms,
+									&was_silent);
 			if (connection == NULL)
 			{
-				server = (server + 1) % options.n_servers;
+				server = next_server(&options, server, was_silent);
 				/* a refusal costs nothing: do not spin */
-				pause_ms(2);
+				pause_ms(options.retry_pause_ms);
 				number--;
 				continue;
 			}
@@ -153,8 +164,9 @@ main(int argc, char **argv)
 		{
 			PQfinish(connection);
 			connection = NULL;
-			server = (server + 1) % options.n_servers;
-			pause_ms(2);
+			was_silent = statement.end_us - statement.start_us >= options.answer_timeout_ms * 1000;
+			server = next_server(&options, server, was_silent);
+			pause_ms(options.retry_pause_ms);
 		}
 		else if (options.pause_ms > 0)
 			pause_ms(options.pause_ms);
@@ -177,6 +189,8 @@ parse_options(int argc, char **argv, Options *options)
 		{"table", required_argument, NULL, 't'},
 		{"connect-timeout", required_argument, NULL, 'c'},
 		{"answer-timeout", required_argument, NULL, 'a'},
+		{"retry-pause", required_argument, NULL, 'r'},
+		{"avoid", required_argument, NULL, 'v'},
 		{NULL, 0, NULL, 0}
 	};
 	int			option;
@@ -184,7 +198,8 @@ parse_options(int argc, char **argv, Options *options)
 	memset(options, 0, sizeof(*options));
 	options->connect_timeout_ms = CONNECT_TIMEOUT_MS;
 	options->answer_timeout_ms = ANSWER_TIMEOUT_MS;
-	while ((option = getopt_long(argc, argv, "o:p:l:w:s:t:c:a:", long_options, NULL)) != -1)
+	options->retry_pause_ms = RETRY_PAUSE_MS;
+	while ((option = getopt_long(argc, argv, "o:p:l:w:s:t:c:a:r:v:", long_options, NULL)) != -1)
 	{
 		switch (option)
 		{
@@ -212,6 +227,12 @@ parse_options(int argc, char **argv, Options *options)
 			case 'a':
 				options->answer_timeout_ms = parse_number(optarg);
 				break;
+			case 'r':
+				options->retry_pause_ms = parse_number(optarg);
+				break;
+			case 'v':
+				options->avoid_ms = parse_number(optarg);
+				break;
 			default:
 				usage();
 		}
@@ -220,6 +241,12 @@ parse_options(int argc, char **argv, Options *options)
 	options->servers = argv + optind;
 	if (options->output == NULL || options->prefix == NULL || options->n_servers < 1)
 		usage();
+	options->avoided_until_us = calloc((size_t) options->n_servers, sizeof(long));
+	if (options->avoided_until_us == NULL)
+	{
+		fprintf(stderr, "out of memory\n");
+		exit(1);
+	}
 }
 
 static long
@@ -239,7 +266,8 @@ static void
 usage(void)
 {
 	fprintf(stderr, "usage: writer --output FILE --prefix TEXT [--log-every N] [--pause MS] [--seconds N]"
-			" [--table NAME] [--connect-timeout MS] [--answer-timeout MS] CONNINFO...\n");
+			" [--table NAME] [--connect-timeout MS] [--answer-timeout MS] [--retry-pause MS]"
+			" [--avoid MS] CONNINFO...\n");
 	exit(2);
 }
 
@@ -265,13 +293,38 @@ pause_ms(long ms)
 	(void) poll(NULL, 0, (int) ms);
 }
 
+/* Which one to try after that one has failed. */
+static int
+next_server(const Options *options, int server, bool was_silent)
+{
+	long		now = now_us();
+	int			i;
+
+	if (was_silent)
+		options->avoided_until_us[server] = now + options->avoid_ms * 1000;
+	for (i = 1; i < options->n_servers; i++)
+		if (options->avoided_until_us[(server + i) % options->n_servers] <= now)
+			return (server + i) % options->n_servers;
+	return was_silent ? (server + 1) % options->n_servers : server;
+}
+
+/* What ends a session shows in the next statement's outcome. */
+static void
+ignore_notice(void *argument, const char *message)
+{
+	(void) argument;
+	(void) message;
+}
+
 /* NULL when the server does not take the connection now. */
 static PGconn *
-connect_to(const char *server, long timeout_ms)
+connect_to(const char *server, long timeout_ms, bool *was_silent)
 {
 	long		deadline = now_us() + timeout_ms * 1000;
 	PGconn	   *connection = PQconnectStart(server);
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+	PQsetNoticeProcessor(connection, ignore_notice, NULL);
 
 	/* a frozen server takes the connection and says nothing */
 	while (connection != NULL && PQstatus(connection) != CONNECTION_BAD &&
@@ -289,6 +342,7 @@ connect_to(const char *server, long timeout_ms)
 	}
 	if (status == PGRES_POLLING_OK && PQstatus(connection) == CONNECTION_OK)
 		return connection;
+	*was_silent = now_us() >= deadline;
 	PQfinish(connection);
 	return NULL;
 }

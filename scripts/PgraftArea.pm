@@ -19,6 +19,7 @@ use File::Basename qw(basename dirname);
 use File::Copy ();
 use File::Path qw(make_path remove_tree);
 use File::Temp ();
+use PgraftNamespaces;
 use POSIX ();
 
 use constant TEST_USER => 'pgraft-test';
@@ -192,6 +193,47 @@ sub run_unprivileged
 	local $SIG{TERM} = sub { kill('TERM', $child) };
 	1 while waitpid($child, 0) == -1 && $!{EINTR};
 	return $? == 0;
+}
+
+# Does the same with this program itself, run again inside namespaces of its own
+# (PgraftNamespaces): there inherited() gives the area.  $program is its name in
+# the source tree and was brought along.
+sub run_in_network
+{
+	my ($self, $program, @arguments) = @_;
+
+	return $self->run_unprivileged(
+		sub {
+			$ENV{PGRAFT_AREA} = join(':', $self->{directory}, $self->{bindir}, $self->{pg_config});
+			PgraftNamespaces::run_again("$self->{directory}/source/$program", @arguments);
+		});
+}
+
+# The area of the process that ran us by run_in_network(); undef when none did.
+sub inherited
+{
+	my ($class) = @_;
+
+	return if !$ENV{PGRAFT_AREA};
+	my ($directory, $bindir, $pg_config) = split /:/, $ENV{PGRAFT_AREA};
+	return bless { directory => $directory, bindir => $bindir, pg_config => $pg_config, owner => 0 }, $class;
+}
+
+# Why run_in_network() cannot be; undef when it can.
+sub network_refusal
+{
+	my ($self) = @_;
+	my $file = "$self->{directory}/refusal";
+
+	$self->run_unprivileged(
+		sub {
+			open(my $out, '>', $file) or die "could not write \"$file\": $!\n";
+			print $out PgraftNamespaces::refusal() // '';
+			close($out);
+			return 0;
+		}) or return 'it could not be tried';
+	open(my $in, '<', $file) or die "could not read \"$file\": $!\n";
+	return do { local $/ = undef; <$in> } || undef;
 }
 
 sub remove

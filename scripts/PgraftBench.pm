@@ -16,17 +16,35 @@ use POSIX ();
 
 our $build = $ENV{BUILD} || 'build';
 
-# Runs $work($area) as the unprivileged user and exits with its status.
+# Runs $work($area) as the unprivileged user and exits with its status.  With the
+# option "network", the name of the program, it does so inside a network of its own
+# (PgraftNamespaces) if that is possible here; then $work gets it as $area->{network}.
 sub main
 {
-	my ($work) = @_;
-	my $area = PgraftArea->new(kind => 'bench');
+	my ($work, %options) = @_;
+	my $area = PgraftArea->inherited;
+	my ($refusal, $passed);
 
 	$| = 1;
+	if ($area)
+	{
+		$area->{network} = PgraftNamespaces->new;
+		$work->($area);
+		exit(0);
+	}
+	$area = PgraftArea->new(kind => 'bench');
 	print_machine($area);
 	$area->stage;
-	$area->bring('scripts', "$build/bench");
-	my $passed = $area->run_unprivileged(sub { $work->($area); return 0; });
+	$area->bring('scripts', "$build/bench", $options{network} // ());
+	if ($options{network} && !($refusal = $area->network_refusal))
+	{
+		$passed = $area->run_in_network($options{network});
+	}
+	else
+	{
+		print "no network of its own: $refusal\n" if $refusal;
+		$passed = $area->run_unprivileged(sub { $work->($area); return 0; });
+	}
 	$area->remove if $passed;
 	print "logs are in $area->{directory}\n" if !$passed;
 	exit($passed ? 0 : 1);
@@ -74,9 +92,9 @@ sub sorted { return sort { $a <=> $b } @_; }
 sub minimum { return (sorted(@_))[0]; }
 sub maximum { return (sorted(@_))[-1]; }
 sub median { my @values = sorted(@_); return ($values[ $#values / 2 ] + $values[ @values / 2 ]) / 2; }
-sub percentile { my ($p, @values) = @_; @values = sorted(@values); return $values[ $#values * $p / 100 ]; }
+sub percentile { my ($p, @values) = @_; @values = sorted(@values); return $values[ POSIX::ceil(@values * $p / 100) - 1 ]; }
 
-# "  name   min   median   max unit"
+# "  name   min   median   p90   max unit"
 sub spread
 {
 	my ($name, $format, $unit, @values) = @_;
@@ -86,8 +104,8 @@ sub spread
 		printf "  %-44s nothing measured\n", $name;
 		return;
 	}
-	printf "  %-44s min $format  median $format  max $format %s\n", $name,
-	  minimum(@values), median(@values), maximum(@values), $unit;
+	printf "  %-44s min $format  median $format  p90 $format  max $format %s\n", $name,
+	  minimum(@values), median(@values), percentile(90, @values), maximum(@values), $unit;
 	return;
 }
 

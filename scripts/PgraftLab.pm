@@ -120,6 +120,9 @@ sub run
 sub ids { my ($self) = @_; my @ids = sort { $a <=> $b } keys %{ $self->{servers} }; return @ids; }
 sub server { my ($self, $id) = @_; return $self->{servers}{$id}; }
 
+# what a command line begins with that runs where this server lives
+sub at { return (); }
+
 sub start
 {
 	my ($self, @ids) = @_;
@@ -133,7 +136,7 @@ sub start
 			"server $id starts",
 			sub {
 				return eval {
-					$self->run("$self->{bindir}/pg_ctl", '-D', $server->{data}, '-l', $log, '-w', '-t', '60', 'start');
+					$self->run($self->at($id), "$self->{bindir}/pg_ctl", '-D', $server->{data}, '-l', $log, '-w', '-t', '60', 'start');
 					1;
 				};
 			});
@@ -147,7 +150,7 @@ sub stop
 	my ($self, $id, $mode) = @_;
 	my $server = $self->server($id);
 
-	$self->run("$self->{bindir}/pg_ctl", '-D', $server->{data}, '-w', '-m', $mode || 'fast', 'stop');
+	$self->run($self->at($id), "$self->{bindir}/pg_ctl", '-D', $server->{data}, '-w', '-m', $mode || 'fast', 'stop');
 	$server->{running} = 0;
 	return;
 }
