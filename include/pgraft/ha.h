@@ -119,6 +119,9 @@ extern void pgraft_ha_define_settings(void);
 extern void pgraft_ha_apply_settings(void);
 /* Whether pgraft.developer_disable names "seal", "fence", "guard", "standby", "sync". */
 extern bool pgraft_ha_disabled(const char *mechanism);
+/* Whether pgraft.developer_pause_at names this step, which must then not be taken
+ * now; says so in the log once. */
+extern bool pgraft_ha_pauses_at(const char *step);
 
 /* ---- shared.c ---- */
 extern void pgraft_ha_read_document(PgraftHaDocument *document);

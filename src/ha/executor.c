@@ -447,7 +447,7 @@ seal_and_report(void)
 		return SOON_MS;
 	}
 	set_role(PGRAFT_HA_ROLE_SEALED, "waiting for the choice of a primary");
-	if (me == NULL || me->reported)
+	if (me == NULL || me->reported || pgraft_ha_pauses_at("report"))
 		return NEAR_MS;
 	fill_position(&command, PGRAFT_HA_REPORT);
 	if (pgraft_ha_try_propose(&command))
@@ -463,6 +463,8 @@ promote(void)
 {
 	uint64		epoch = document.epoch;
 
+	if (pgraft_ha_pauses_at("promote"))
+		return NEAR_MS;
 	if (local.sync_generation != document.sync_generation)
 	{
 		set_role(PGRAFT_HA_ROLE_PROMOTING, "waiting for synchronous_standby_names");
@@ -490,7 +492,7 @@ follow(void)
 	PgraftHaCommand command;
 	int			verdict;
 
-	if (primary == NULL)
+	if (primary == NULL || pgraft_ha_pauses_at("follow"))
 		return NEAR_MS;
 	if (pg_atomic_read_u64(&pgraft_ha_shared->open_epoch) == document.epoch)
 	{
@@ -547,7 +549,7 @@ report_demotion(void)
 	PgraftHaCommand command;
 
 	set_role(PGRAFT_HA_ROLE_SEALED, "looking for the end of the local WAL");
-	if (!know_position())
+	if (!know_position() || pgraft_ha_pauses_at("demoted"))
 		return SOON_MS;
 	fill_position(&command, PGRAFT_HA_DEMOTED);
 	(void) pgraft_ha_try_propose(&command);
@@ -589,6 +591,8 @@ become_primary(void)
 	TimeLineID	timeline;
 	XLogRecPtr	fork;
 
+	if (pgraft_ha_pauses_at("promoted"))
+		return NEAR_MS;
 	pgraft_ha_find_fork(&timeline, &fork);
 	if (wal.timeline != timeline)
 	{
@@ -624,7 +628,8 @@ serve(void)
 	if (entry != NULL && entry->promoted && entry->timeline != GetWALInsertionTimeLine())
 		return leave("it was promoted by hand: its timeline is not that of the epoch");
 	drained_epoch = 0;
-	(void) pgraft_ha_finish_promotion(false);
+	if (!pgraft_ha_pauses_at("checkpoint"))
+		(void) pgraft_ha_finish_promotion(false);
 	pgraft_ha_watch_sync(&document);
 	tell_members();
 	return document.next_sync.n > 0 ? NEAR_MS : CALM_MS / 2;

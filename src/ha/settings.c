@@ -37,6 +37,10 @@ typedef enum PgraftMode
 
 static void override(const char *name, const char *value);
 static bool check_disabled(char **newval, void **extra, GucSource source);
+static bool check_pause_at(char **newval, void **extra, GucSource source);
+static bool all_known(const char *list, const char *const *known, size_t n_known,
+					  const char *what);
+static bool names(const char *list, const char *name);
 
 bool		pgraft_ha_mode = false;
 int			pgraft_synchronous_standbys = 1;
@@ -44,6 +48,7 @@ char	   *pgraft_postgres_address = NULL;
 
 static int	mode = PGRAFT_MODE_CONSENSUS;
 static char *developer_disable = NULL;
+static char *developer_pause_at = NULL;
 
 static const struct config_enum_entry modes[] = {
 	{"consensus", PGRAFT_MODE_CONSENSUS, false},
@@ -53,6 +58,12 @@ static const struct config_enum_entry modes[] = {
 
 /* What pgraft.developer_disable can name. */
 static const char *const mechanisms[] = {"seal", "fence", "guard", "standby", "sync"};
+
+/* What pgraft.developer_pause_at can name. */
+static const char *const pauses[] = {
+	"report", "follow", "promote", "promoted", "checkpoint", "demoted",
+	"sync_begin", "sync_walsenders", "sync_end"
+};
 
 void
 pgraft_ha_define_settings(void)
@@ -85,6 +96,13 @@ pgraft_ha_define_settings(void)
 							   "",
 							   PGC_POSTMASTER, GUC_NOT_IN_SAMPLE | GUC_LIST_INPUT,
 							   check_disabled, NULL, NULL);
+	DefineCustomStringVariable("pgraft.developer_pause_at",
+							   "Holds this server up before steps of a failover or of a change of the sync set, for tests.",
+							   "A list of report, follow, promote, promoted, checkpoint, demoted, sync_begin, sync_walsenders, sync_end.",
+							   &developer_pause_at,
+							   "",
+							   PGC_SIGHUP, GUC_NOT_IN_SAMPLE | GUC_LIST_INPUT,
+							   check_pause_at, NULL, NULL);
 }
 
 /* After the values are known. */
@@ -140,17 +158,41 @@ override(const char *name, const char *value)
 bool
 pgraft_ha_disabled(const char *mechanism)
 {
+	return names(developer_disable, mechanism);
+}
+
+bool
+pgraft_ha_pauses_at(const char *step)
+{
+	static const char *told = NULL;
+
+	if (!names(developer_pause_at, step))
+	{
+		if (told != NULL && strcmp(told, step) == 0)
+			told = NULL;
+		return false;
+	}
+	if (told == NULL || strcmp(told, step) != 0)
+		ereport(LOG,
+				(errmsg("pgraft pauses before the step \"%s\"", step)));
+	told = step;
+	return true;
+}
+
+static bool
+names(const char *list, const char *name)
+{
 	char	   *copy;
-	List	   *names;
+	List	   *items;
 	ListCell   *cell;
 	bool		found = false;
 
-	if (developer_disable == NULL || developer_disable[0] == '\0')
+	if (list == NULL || list[0] == '\0')
 		return false;
-	copy = pstrdup(developer_disable);
-	if (SplitIdentifierString(copy, ',', &names))
-		foreach(cell, names)
-			found = found || strcmp((char *) lfirst(cell), mechanism) == 0;
+	copy = pstrdup(list);
+	if (SplitIdentifierString(copy, ',', &items))
+		foreach(cell, items)
+			found = found || strcmp((char *) lfirst(cell), name) == 0;
 	pfree(copy);
 	return found;
 }
@@ -158,27 +200,41 @@ pgraft_ha_disabled(const char *mechanism)
 static bool
 check_disabled(char **newval, void **extra, GucSource source)
 {
-	char	   *copy = pstrdup(*newval);
-	List	   *names;
-	ListCell   *cell;
-
 	(void) extra;
 	(void) source;
-	if (!SplitIdentifierString(copy, ',', &names))
+	return all_known(*newval, mechanisms, lengthof(mechanisms), "mechanism");
+}
+
+static bool
+check_pause_at(char **newval, void **extra, GucSource source)
+{
+	(void) extra;
+	(void) source;
+	return all_known(*newval, pauses, lengthof(pauses), "step");
+}
+
+static bool
+all_known(const char *list, const char *const *known, size_t n_known, const char *what)
+{
+	char	   *copy = pstrdup(list);
+	List	   *items;
+	ListCell   *cell;
+
+	if (!SplitIdentifierString(copy, ',', &items))
 	{
 		GUC_check_errdetail("List syntax is invalid.");
 		return false;
 	}
-	foreach(cell, names)
+	foreach(cell, items)
 	{
-		bool		known = false;
+		bool		found = false;
 		size_t		i;
 
-		for (i = 0; i < lengthof(mechanisms); i++)
-			known = known || strcmp(mechanisms[i], (char *) lfirst(cell)) == 0;
-		if (!known)
+		for (i = 0; i < n_known; i++)
+			found = found || strcmp(known[i], (char *) lfirst(cell)) == 0;
+		if (!found)
 		{
-			GUC_check_errdetail("Unrecognized mechanism: \"%s\".", (char *) lfirst(cell));
+			GUC_check_errdetail("Unrecognized %s: \"%s\".", what, (char *) lfirst(cell));
 			return false;
 		}
 	}

@@ -342,7 +342,7 @@ go_on_with_change(const PgraftHaDocument *document)
 		memset(&change, 0, sizeof(change));
 		change.generation = document->sync_generation;
 	}
-	if (!pgraft_ha_apply_sync(document))
+	if (!pgraft_ha_apply_sync(document) || pgraft_ha_pauses_at("sync_walsenders"))
 		return;
 	if (!change.restarted)
 	{
@@ -366,6 +366,8 @@ go_on_with_change(const PgraftHaDocument *document)
 		look_for_change(document);
 		return;
 	}
+	if (pgraft_ha_pauses_at("sync_end"))
+		return;
 	memset(&command, 0, sizeof(command));
 	command.kind = PGRAFT_HA_SYNC_END;
 	command.generation = document->sync_generation;
@@ -456,6 +458,8 @@ propose_set(const PgraftHaDocument *document, const PgraftHaSyncSet *set)
 {
 	PgraftHaCommand command;
 
+	if (pgraft_ha_pauses_at("sync_begin"))
+		return;
 	memset(&command, 0, sizeof(command));
 	command.kind = PGRAFT_HA_SYNC_BEGIN;
 	command.generation = document->sync_generation;
