@@ -26,6 +26,9 @@ typedef struct PgraftHaWal
 extern bool pgraft_ha_read_wal(PgraftHaWal *wal);
 /* Durable when it returns; raises ERROR. */
 extern void pgraft_ha_write_wal(const PgraftHaWal *wal);
+/* For pgraftctl rejoin: REWIND or RECLONE of PgraftHaMemberState, anything else
+ * removes it; raises ERROR. */
+extern void pgraft_ha_write_verdict(int state);
 /* Creates or removes a file of the consensus directory, durably; raises ERROR. */
 extern void pgraft_ha_create_file(const char *path, const char *contents);
 extern void pgraft_ha_remove_file(const char *path);

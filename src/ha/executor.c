@@ -490,6 +490,7 @@ follow(void)
 {
 	PgraftHaMember *primary = pgraft_ha_find_member(&document, document.primary);
 	PgraftHaCommand command;
+	const char *failure;
 	int			verdict;
 
 	if (primary == NULL || pgraft_ha_pauses_at("follow"))
@@ -513,6 +514,7 @@ follow(void)
 	verdict = pgraft_ha_judge_wal(&document, wal.epoch, wal.tag, local.timeline, local.lsn);
 	if (verdict == PGRAFT_HA_MEMBER_STREAMING)
 	{
+		pgraft_ha_write_verdict(verdict);
 		pgraft_ha_open(document.epoch, primary->host, primary->port);
 		local.failure[0] = '\0';
 		set_role(PGRAFT_HA_ROLE_STANDBY, "");
@@ -521,6 +523,9 @@ follow(void)
 						(unsigned long long) document.epoch)));
 		return CALM_MS;
 	}
+	failure = verdict == PGRAFT_HA_MEMBER_RECLONE ? "must be cloned again" : "must be rewound";
+	if (strcmp(local.failure, failure) != 0)
+		pgraft_ha_write_verdict(verdict);
 	if (local.role != PGRAFT_HA_ROLE_REWIND)
 		ereport(LOG,
 				(errmsg("this server has WAL that the cluster has not, and cannot follow"),
@@ -529,8 +534,7 @@ follow(void)
 						   local.timeline),
 				 errhint("\"pgraftctl rejoin -D %s\" makes it a standby again; \"pgraftctl run\" does that by itself.",
 						 DataDir)));
-	strlcpy(local.failure, verdict == PGRAFT_HA_MEMBER_RECLONE ?
-			"must be cloned again" : "must be rewound", sizeof(local.failure));
+	strlcpy(local.failure, failure, sizeof(local.failure));
 	set_role(PGRAFT_HA_ROLE_REWIND, "waiting for pgraftctl rejoin");
 	if (may_tell(&last_told))
 	{

@@ -17,6 +17,12 @@
  * walreceiver before it acknowledges the first WAL of a new epoch, and by
  * "pgraft ha" before a promotion; the two never run at the same time.
  *
+ * Beside it, "rejoin" is there while this server cannot follow: one word, "rewind"
+ * or "reclone", for pgraftctl, which has no server to ask.  Without it pgraftctl
+ * may not rewind: pg_rewind cannot tell apart timelines with equal numbers.  It
+ * removes the file before it begins, so that a rewind that came to no end, whose
+ * result nobody can use, is followed by a clone.
+ *
  * Copyright (c) 2026, pgraft contributors
  *
  * IDENTIFICATION
@@ -122,6 +128,20 @@ pgraft_ha_write_wal(const PgraftHaWal *wal)
 	pfree(line);
 	pfree(head);
 	pfree(path);
+}
+
+void
+pgraft_ha_write_verdict(int state)
+{
+	char	   *directory = pgraft_storage_directory();
+	char	   *path = psprintf("%s/rejoin", directory);
+
+	if (state == PGRAFT_HA_MEMBER_REWIND || state == PGRAFT_HA_MEMBER_RECLONE)
+		pgraft_ha_create_file(path, psprintf("%s\n", pgraft_ha_member_state_name(state)));
+	else
+		pgraft_ha_remove_file(path);
+	pfree(path);
+	pfree(directory);
 }
 
 /* fsync itself, whatever "fsync" is set to: elections rely on it. */

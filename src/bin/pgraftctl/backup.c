@@ -103,11 +103,17 @@ clone_directory(const char *data_directory, const char *conninfo, const char *ow
 		pg_log_error("could not rename \"%s\" to \"%s\": %m", data_directory, old);
 		return false;
 	}
-	if (durable_rename(fresh, data_directory) != 0)
+
+	/* pg_basebackup has flushed what is in it */
+	if (rename(fresh, data_directory) != 0)
 	{
-		pg_log_error_hint("The old data is in \"%s\", the new in \"%s\".", old, fresh);
+		pg_log_error("could not rename \"%s\" to \"%s\": %m", fresh, data_directory);
+		if (exists && rename(old, data_directory) != 0)
+			pg_log_error_hint("The old data is in \"%s\", the new in \"%s\".", old, fresh);
 		return false;
 	}
+	if (fsync_parent_path(data_directory) != 0)
+		return false;
 	if (exists && !rmtree(old, true))
 		pg_log_warning("could not remove all of \"%s\"", old);
 	return true;

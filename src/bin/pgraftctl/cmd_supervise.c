@@ -25,6 +25,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/file_utils.h"
+
 #define LOOK_INTERVAL_US 1000000
 #define FIRST_BACKOFF_SECONDS 1
 #define MAX_BACKOFF_SECONDS 30
@@ -34,9 +36,10 @@ static char *find_source(const CtlOptions *options);
 static char *consensus_directory(const char *data_directory);
 static char *own_conninfo(const char *data_directory);
 static pid_t start_postmaster(const char *data_directory);
-static bool look(const char *conninfo, bool *reclone, bool *ready);
+static bool look(const char *conninfo, bool *ready);
+static bool take_verdict(const char *data_directory, bool *may_rewind);
 static void notify_systemd(const char *state);
-static int	mend(const CtlOptions *options, bool clone_only);
+static int	mend(const CtlOptions *options);
 static void take_signal(int signal_number);
 
 static volatile sig_atomic_t end_requested = 0;
@@ -65,7 +68,7 @@ cmd_rejoin(int argc, char **argv)
 	if (ctl_server_is_running(options.data_directory) &&
 		ctl_stop_server(options.data_directory) != CTL_OK)
 		return CTL_FAILED;
-	if (mend(&options, false) != CTL_OK)
+	if (mend(&options) != CTL_OK)
 		return CTL_FAILED;
 	if (!options.no_start &&
 		ctl_start_server(options.data_directory, NULL, options.timeout_seconds) != CTL_OK)
@@ -75,9 +78,10 @@ cmd_rejoin(int argc, char **argv)
 }
 
 static int
-mend(const CtlOptions *options, bool clone_only)
+mend(const CtlOptions *options)
 {
 	char	   *source = find_source(options);
+	bool		may_rewind;
 
 	if (source == NULL)
 	{
@@ -85,10 +89,38 @@ mend(const CtlOptions *options, bool clone_only)
 		pg_log_error_hint("Name it with --from, for example --from 'host=10.0.0.2 port=5432'.");
 		return CTL_FAILED;
 	}
-	if (!ctl_rewind_or_clone(options->data_directory, source, clone_only) ||
+	if (!take_verdict(options->data_directory, &may_rewind) ||
+		!ctl_rewind_or_clone(options->data_directory, source, !may_rewind) ||
 		!forget_wal(options->data_directory))
 		return CTL_FAILED;
 	return CTL_OK;
+}
+
+/*
+ * Whether the server said that rewinding will do (local_state.c).  Asked once: a
+ * rewind that does not come to its end leaves nothing that could be rewound.
+ */
+static bool
+take_verdict(const char *data_directory, bool *may_rewind)
+{
+	char	   *path = psprintf("%s/rejoin", consensus_directory(data_directory));
+	char	   *verdict = NULL;
+
+	*may_rewind = false;
+	if (access(path, F_OK) != 0)
+	{
+		pg_log_info("this server has not said whether rewinding will do");
+		return true;
+	}
+	if (!ctl_read_file(path, &verdict))
+		return false;
+	*may_rewind = strcmp(verdict, "rewind\n") == 0;
+	if (unlink(path) != 0)
+	{
+		pg_log_error("could not remove file \"%s\": %m", path);
+		return false;
+	}
+	return fsync_parent_path(path) == 0;
 }
 
 /* What the server noted about WAL that is no longer there. */
@@ -191,7 +223,6 @@ cmd_run(int argc, char **argv)
 	while (!end_requested)
 	{
 		pid_t		postmaster = start_postmaster(options.data_directory);
-		bool		reclone = false;
 		bool		wants_mending = false;
 		bool		ready = false;
 		bool		told = false;
@@ -207,7 +238,7 @@ cmd_run(int argc, char **argv)
 				kill(postmaster, SIGHUP);
 			}
 			else
-				wants_mending = look(conninfo, &reclone, &ready);
+				wants_mending = look(conninfo, &ready);
 			if (ready && !told)
 			{
 				told = true;
@@ -218,7 +249,7 @@ cmd_run(int argc, char **argv)
 		}
 		if (end_requested)
 			break;
-		if (wants_mending && mend(&options, reclone) == CTL_OK)
+		if (wants_mending && mend(&options) == CTL_OK)
 			continue;
 		pg_log_warning("the server in \"%s\" ended, starting it again in %d s",
 					   options.data_directory, backoff);
@@ -278,7 +309,7 @@ start_postmaster(const char *data_directory)
 
 /* Whether the server says that it cannot follow.  Silence says nothing. */
 static bool
-look(const char *conninfo, bool *reclone, bool *ready)
+look(const char *conninfo, bool *ready)
 {
 	PGconn	   *connection;
 	PGresult   *result;
@@ -293,8 +324,7 @@ look(const char *conninfo, bool *reclone, bool *ready)
 		{
 			const char *role = PQgetvalue(result, 0, 0);
 
-			*reclone = strcmp(role, "reclone") == 0;
-			wants = *reclone || strcmp(role, "rewind") == 0;
+			wants = strcmp(role, "reclone") == 0 || strcmp(role, "rewind") == 0;
 		}
 		PQclear(result);
 	}
