@@ -144,6 +144,51 @@ sub wait_streaming
 	return;
 }
 
+# ----------------------------------------------------------------
+# Steps
+# ----------------------------------------------------------------
+
+# From now on a server takes none of these steps (pgraft.developer_pause_at);
+# without any it goes on.
+sub pause_at
+{
+	my ($self, $id, @steps) = @_;
+	my $node = $self->node($id);
+	my $steps = join(', ', @steps);
+
+	$self->{logged}{$id} = -s $node->logfile;
+	$node->append_conf('postgresql.conf', "pgraft.developer_pause_at = '$steps'\n");
+	return if !defined $node->{_pid};
+	kill('HUP', $node->{_pid});
+	$self->wait_until("server $id reads its settings",
+		sub { ($self->ask($id, 'SHOW pgraft.developer_pause_at') // '-') eq $steps });
+	return;
+}
+
+# until one of these servers is held up before that step; returns its id
+sub wait_paused
+{
+	my ($self, $step, @ids) = @_;
+
+	return $self->wait_until(
+		"a server pauses before the step \"$step\"",
+		sub {
+			my @paused = grep { slurp_file($self->node($_)->logfile, $self->{logged}{$_}) =~ /pauses before the step "$step"/ } @ids;
+			return @paused ? $paused[0] : 0;
+		});
+}
+
+# Until the epoch is newer than $epoch and the document's phase is one of these.
+sub wait_phase
+{
+	my ($self, $id, $epoch, @phases) = @_;
+	my $phases = join(', ', map { "'$_'" } @phases);
+
+	$self->wait_until("server $id knows of a phase of " . join(' or ', @phases) . " after epoch $epoch",
+		sub { ($self->ask($id, "SELECT epoch > $epoch AND phase IN ($phases) FROM pg_stat_pgraft_ha") // '') eq 't' });
+	return;
+}
+
 # n data members count for commits, on the primary's word
 sub wait_synchronous
 {
@@ -192,6 +237,24 @@ sub follows_or_rewound
 	$self->start_node($id);
 	$self->wait_streaming($id);
 	return $role;
+}
+
+# All servers follow again, count for commits, and have the same rows.
+sub settle
+{
+	my ($self, $what, @record) = @_;
+
+	for my $id ($self->ids)
+	{
+		$self->follows_or_rewound($id) if $id != $self->wait_primary;
+	}
+	$self->wait_synchronous(scalar $self->ids);
+	return if !@record;
+	$self->check_rows($what, @record);
+	my %rows;
+	$rows{ $self->query($_, "SELECT count(*), md5(string_agg(w::text, ' ' ORDER BY name)) FROM writes w") } = $_ for $self->ids;
+	is(scalar keys %rows, 1, "$what: all servers have the same rows") or diag(join("\n", %rows));
+	return;
 }
 
 # Every process of a server, frozen until thaw()
@@ -244,6 +307,20 @@ sub walreceiver
 
 	return $self->wait_until("server $id receives",
 		sub { $self->ask($id, "SELECT pid FROM pg_stat_wal_receiver WHERE status = 'streaming'") });
+}
+
+# what each server thinks of high availability, for the log of a failed test
+sub describe
+{
+	my ($self) = @_;
+
+	for my $id (grep { !$self->{frozen}{$_} } $self->running)
+	{
+		diag("server $id: pg_stat_pgraft_ha: " . ($self->ask($id, 'SELECT row_to_json(h) FROM pg_stat_pgraft_ha h') // 'no answer'));
+		diag("server $id: members: " . ($self->ask($id, 'SELECT json_agg(m) FROM pgraft_ha_member_list() m') // 'no answer'));
+		diag("server $id: " . ($self->ask($id, 'SELECT pgraft_get_leader(), pgraft_get_term(), worker_state, failure FROM pg_stat_pgraft') // 'no answer'));
+	}
+	return;
 }
 
 # ----------------------------------------------------------------
