@@ -135,7 +135,9 @@ typedef struct PgraftHaDocument
 	uint32		switchover_target;	/* 0 = best; with phase DRAINING or the
 									 * SEALING that follows */
 	uint32		switchover_from;	/* who demoted itself for it; 0 = no switchover */
-	int64		switchover_deadline;	/* microseconds since the Unix epoch */
+	int64		switchover_patience;	/* microseconds from its begin, by the leader's
+									 * monotonic clock; then it is given up */
+	uint64		switchover_serial;	/* grows with each one; tells them apart */
 	uint32		force_target;	/* SEALING: becomes primary once it reported,
 								 * whatever others have; 0 = no such thing */
 	int			n_members;
@@ -174,7 +176,7 @@ typedef enum PgraftHaCommandKind
 	/* epoch, member, state: what the primary sees (STREAMING, LAGGING) or the
 	 * member says of itself (REWIND, RECLONE) */
 	PGRAFT_HA_MEMBER_STATE,
-	/* epoch, member = target or 0, deadline, time */
+	/* epoch, member = target or 0, patience, time */
 	PGRAFT_HA_SWITCHOVER,
 	/* epoch, member = primary: is a standby now, its WAL ends at lsn on timeline
 	 * (which counts as its report); begins epoch + 1 like BEGIN_EPOCH.  In
@@ -182,14 +184,20 @@ typedef enum PgraftHaCommandKind
 	 * from then on, and only with all WAL that was reported; in STEADY it was
 	 * restarted. */
 	PGRAFT_HA_DEMOTED,
-	/* epoch, time: the deadline passed; back to the old primary: in DRAINING
-	 * to STEADY, after DEMOTED any member with all WAL may be chosen */
+	/* epoch, time: it takes too long; back to the old primary: in DRAINING
+	 * to STEADY, after DEMOTED or DRAINED any member with all WAL may be chosen */
 	PGRAFT_HA_SWITCHOVER_ABORT,
 	PGRAFT_HA_PAUSE,
 	PGRAFT_HA_RESUME,
 	/* epoch, member, time: an operator accepts the loss: epoch + 1 with that
 	 * primary as soon as it reported, whatever others may have */
-	PGRAFT_HA_FORCE
+	PGRAFT_HA_FORCE,
+	/* epoch, member = primary, generation = switchover_serial, wal_epoch, tag,
+	 * timeline, lsn: what DEMOTED says, said before the demotion by a primary that
+	 * is fenced, has no session left and acknowledges nothing of this epoch any
+	 * more unless the switchover is given up before this is applied.  Its WAL may
+	 * grow beyond lsn by what nobody waits for. */
+	PGRAFT_HA_DRAINED
 } PgraftHaCommandKind;
 
 extern const char *pgraft_ha_command_name(int kind);
@@ -210,7 +218,7 @@ typedef struct PgraftHaCommand
 	uint64		tag;
 	uint64		system_identifier;
 	int64		time;			/* microseconds since the Unix epoch */
-	int64		deadline;
+	int64		patience;		/* microseconds */
 	bool		forced;
 	PgraftHaSyncSet sync;
 	char		host[PGRAFT_HA_HOST_SIZE];

@@ -73,6 +73,8 @@ static PgraftHaVerdict apply_switchover(PgraftHaDocument *document,
 										const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_demoted(PgraftHaDocument *document,
 									 const PgraftHaCommand *command, const char **why);
+static PgraftHaVerdict apply_drained(PgraftHaDocument *document,
+									 const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_abort(PgraftHaDocument *document,
 								   const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_pause(PgraftHaDocument *document,
@@ -101,7 +103,8 @@ static const Transition transitions[] = {
 	[PGRAFT_HA_SWITCHOVER_ABORT] = {"switchover_abort", IN(PGRAFT_HA_SEALING) | IN(PGRAFT_HA_DRAINING), true, false, false, apply_abort},
 	[PGRAFT_HA_PAUSE] = {"pause", ANY_PHASE, false, false, false, apply_pause},
 	[PGRAFT_HA_RESUME] = {"resume", ANY_PHASE, false, false, false, apply_pause},
-	[PGRAFT_HA_FORCE] = {"force", AFTER_FIRST, true, true, false, apply_force}
+	[PGRAFT_HA_FORCE] = {"force", AFTER_FIRST, true, true, false, apply_force},
+	[PGRAFT_HA_DRAINED] = {"drained", IN(PGRAFT_HA_DRAINING), true, true, true, apply_drained}
 };
 
 #define N_KINDS ((int) lengthof(transitions))
@@ -372,7 +375,7 @@ apply_report(PgraftHaDocument *document, const PgraftHaCommand *command, const c
 	if (pgraft_ha_left_its_timeline(document, command->wal_epoch, command->tag,
 									command->timeline))
 	{
-		*why = "the member is on a timeline of its own: it was promoted by hand";
+		*why = "the member is on a timeline of its own";
 		return PGRAFT_HA_REFUSED;
 	}
 	if (member->reported && member->wal_epoch == command->wal_epoch &&
@@ -591,8 +594,9 @@ apply_switchover(PgraftHaDocument *document, const PgraftHaCommand *command, con
 	document->phase = PGRAFT_HA_DRAINING;
 	document->switchover_target = command->member;
 	document->switchover_from = document->primary;
-	document->switchover_deadline = command->deadline;
-	*why = "a switchover begins: the primary stops writing";
+	document->switchover_patience = command->patience;
+	document->switchover_serial++;
+	*why = "a switchover begins: the primary prepares it";
 	return PGRAFT_HA_DONE;
 }
 
@@ -601,7 +605,7 @@ apply_demoted(PgraftHaDocument *document, const PgraftHaCommand *command, const 
 {
 	bool		planned = document->phase == PGRAFT_HA_DRAINING;
 	uint32		target = document->switchover_target;
-	int64		deadline = document->switchover_deadline;
+	int64		patience = document->switchover_patience;
 	PgraftHaMember *member;
 
 	begin_epoch(document, command, planned ? "switchover" :
@@ -610,7 +614,7 @@ apply_demoted(PgraftHaDocument *document, const PgraftHaCommand *command, const 
 	{
 		document->switchover_target = target;
 		document->switchover_from = command->member;
-		document->switchover_deadline = deadline;
+		document->switchover_patience = patience;
 	}
 	member = pgraft_ha_find_member(document, command->member);
 	member->reported = !pgraft_ha_left_its_timeline(document, command->epoch, command->tag,
@@ -622,6 +626,28 @@ apply_demoted(PgraftHaDocument *document, const PgraftHaCommand *command, const 
 		"a new epoch begins: the primary is a standby now";
 	(void) settle(document);
 	return PGRAFT_HA_DONE;
+}
+
+/*
+ * Only for the switchover that it was said for: after one that was given up the
+ * primary has acknowledged more.
+ */
+static PgraftHaVerdict
+apply_drained(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
+{
+	PgraftHaVerdict verdict;
+
+	if (command->generation != document->switchover_serial)
+	{
+		*why = "it is for another switchover";
+		return PGRAFT_HA_STALE;
+	}
+	verdict = apply_demoted(document, command, why);
+	if (document->phase == PGRAFT_HA_SEALING)
+		*why = "the primary has stopped for the switchover";
+	else
+		*why = "the primary has stopped for the switchover, and the next is assigned";
+	return verdict;
 }
 
 static PgraftHaVerdict
@@ -648,7 +674,7 @@ end_switchover(PgraftHaDocument *document)
 {
 	document->switchover_target = 0;
 	document->switchover_from = 0;
-	document->switchover_deadline = 0;
+	document->switchover_patience = 0;
 }
 
 static PgraftHaVerdict

@@ -11,7 +11,7 @@
  *
  * Integers are little-endian.  A text is its length in 2 bytes and the bytes,
  * of which none is zero.  A sync set is k and n in 1 byte each, then n ids in
- * 4 bytes each, ascending.
+ * 4 bytes each, ascending; one with the bit PGRAFT_HA_GONE may occur twice.
  *
  * Command, format 1
  *	1	format, 1				1	kind
@@ -22,15 +22,16 @@
  *	8	wal_epoch				8	lsn
  *	8	generation				8	tag
  *	8	system_identifier
- *	8	time					8	deadline (both two's complement)
+ *	8	time					8	patience (both two's complement)
  *	sync set; text host; text reason
  *
- * Document, format 1
- *	1	format, 1				1	phase
+ * Document, format 2 (no release wrote format 1)
+ *	1	format, 2				1	phase
  *	1	paused, 0 or 1			1	zero
  *	8	system_identifier		8	epoch
  *	8	primary_epoch			8	changes
- *	8	sync_generation			8	switchover_deadline
+ *	8	sync_generation			8	switchover_patience
+ *	8	switchover_serial
  *	4	primary					4	old_primary
  *	4	switchover_target		4	switchover_from
  *	4	force_target
@@ -65,14 +66,14 @@
 #include "pgraft/ha_document.h"
 
 #define COMMAND_FORMAT 1
-#define DOCUMENT_FORMAT 1
+#define DOCUMENT_FORMAT 2
 
 /* The largest that encode can write must fit into what callers provide. */
 #define SET_BYTES (2 + 4 * PGRAFT_HA_MAX_MEMBERS)
 #define COMMAND_BYTES (92 + SET_BYTES + 2 + PGRAFT_HA_HOST_SIZE + 2 + PGRAFT_HA_REASON_SIZE)
 #define MEMBER_BYTES (42 + 2 + PGRAFT_HA_HOST_SIZE)
 #define EPOCH_BYTES (69 + 2 + PGRAFT_HA_REASON_SIZE)
-#define DOCUMENT_BYTES (72 + 2 * SET_BYTES + 2 + PGRAFT_HA_MAX_MEMBERS * MEMBER_BYTES + \
+#define DOCUMENT_BYTES (80 + 2 * SET_BYTES + 2 + PGRAFT_HA_MAX_MEMBERS * MEMBER_BYTES + \
 						PGRAFT_HA_HISTORY * EPOCH_BYTES)
 StaticAssertDecl(COMMAND_BYTES <= PGRAFT_HA_COMMAND_MAX, "command buffers are too small");
 StaticAssertDecl(DOCUMENT_BYTES <= PGRAFT_HA_DOCUMENT_MAX, "document buffers are too small");
@@ -126,7 +127,7 @@ pgraft_ha_command_encode(const PgraftHaCommand *command, unsigned char *buffer)
 	out = put_u64(out, command->tag);
 	out = put_u64(out, command->system_identifier);
 	out = put_u64(out, (uint64) command->time);
-	out = put_u64(out, (uint64) command->deadline);
+	out = put_u64(out, (uint64) command->patience);
 	out = put_set(out, &command->sync);
 	out = put_text(out, command->host);
 	out = put_text(out, command->reason);
@@ -156,7 +157,7 @@ pgraft_ha_command_decode(PgraftHaCommand *command, const unsigned char *data, si
 	command->tag = take_u64(&reader);
 	command->system_identifier = take_u64(&reader);
 	command->time = (int64) take_u64(&reader);
-	command->deadline = (int64) take_u64(&reader);
+	command->patience = (int64) take_u64(&reader);
 	take_set(&reader, &command->sync);
 	take_text(&reader, command->host, sizeof(command->host));
 	take_text(&reader, command->reason, sizeof(command->reason));
@@ -183,7 +184,8 @@ pgraft_ha_document_encode(const PgraftHaDocument *document, unsigned char *buffe
 	out = put_u64(out, document->primary_epoch);
 	out = put_u64(out, document->changes);
 	out = put_u64(out, document->sync_generation);
-	out = put_u64(out, (uint64) document->switchover_deadline);
+	out = put_u64(out, (uint64) document->switchover_patience);
+	out = put_u64(out, document->switchover_serial);
 	out = put_u32(out, document->primary);
 	out = put_u32(out, document->old_primary);
 	out = put_u32(out, document->switchover_target);
@@ -218,7 +220,8 @@ pgraft_ha_document_decode(PgraftHaDocument *document, const unsigned char *data,
 	document->primary_epoch = take_u64(&reader);
 	document->changes = take_u64(&reader);
 	document->sync_generation = take_u64(&reader);
-	document->switchover_deadline = (int64) take_u64(&reader);
+	document->switchover_patience = (int64) take_u64(&reader);
+	document->switchover_serial = take_u64(&reader);
 	document->primary = take_u32(&reader);
 	document->old_primary = take_u32(&reader);
 	document->switchover_target = take_u32(&reader);
@@ -326,7 +329,9 @@ take_set(Reader *reader, PgraftHaSyncSet *set)
 	for (i = 0; i < set->n; i++)
 	{
 		set->members[i] = take_u32(reader);
-		if (i > 0 && set->members[i] <= set->members[i - 1])
+		if (i > 0 && (set->members[i] < set->members[i - 1] ||
+					  (set->members[i] == set->members[i - 1] &&
+					   (set->members[i] & PGRAFT_HA_GONE) == 0)))
 			reader->good = false;
 	}
 	if (set->n == 0 ? set->k != 0 : set->k >= set->n)

@@ -158,7 +158,9 @@ pgraft_ha_set_is_proper(const PgraftHaSyncSet *set)
 		return false;
 	for (i = 1; i < set->n; i++)
 	{
-		if (set->members[i] <= set->members[i - 1])
+		/* a member may go, come back and go again */
+		if (set->members[i] < set->members[i - 1] ||
+			(set->members[i] == set->members[i - 1] && (set->members[i] & PGRAFT_HA_GONE) == 0))
 			return false;
 	}
 	return set->members[0] != 0;

@@ -24,6 +24,10 @@ static uint64 shared_until(const PgraftHaEpoch *entry);
  * Equal epochs mean equal WAL only on the timeline that the epoch's promotion
  * made: a server that somebody promoted by hand has WAL of its own on a later
  * one, and still names the promotion that it followed before.
+ *
+ * A tag that the epoch does not know can only be that of its own primary, which
+ * crashed and was promoted once more before its word of the first promotion was
+ * heard.  It works under neither (lease.c), has everything, and may be heard.
  */
 bool
 pgraft_ha_left_its_timeline(const PgraftHaDocument *document, uint64 wal_epoch, uint64 tag,

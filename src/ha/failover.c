@@ -43,6 +43,8 @@ typedef struct Leadership
 	int			phase;
 	uint64		epoch;
 	raft_time	phase_since;	/* seen here */
+	uint64		switchover;		/* serial of the one under way; 0 = none */
+	raft_time	switchover_since;	/* seen here */
 	int			proposed;		/* last command, and for which state of the document */
 	uint64		proposed_changes;
 	raft_time	proposed_at;
@@ -135,6 +137,13 @@ watch_phase(PgraftNode *node)
 {
 	const PgraftHaDocument *document = pgraft_ha_state_document();
 
+	if (document->switchover_from == 0)
+		leading.switchover = 0;
+	else if (leading.switchover != document->switchover_serial)
+	{
+		leading.switchover = document->switchover_serial;
+		leading.switchover_since = node->now;
+	}
 	if (leading.phase_since != 0 && leading.phase == document->phase &&
 		leading.epoch == document->epoch)
 		return;
@@ -152,11 +161,10 @@ static bool
 decide(PgraftNode *node, const struct raft_status *status, PgraftHaCommand *command)
 {
 	const PgraftHaDocument *document = pgraft_ha_state_document();
-	int64		now = pgraft_unix_us();
 
 	memset(command, 0, sizeof(*command));
 	command->epoch = document->epoch;
-	command->time = now;
+	command->time = pgraft_unix_us();
 	if (document->phase == PGRAFT_HA_NONE)
 	{
 		/* pgraft_init() ran where the first leader is */
@@ -172,12 +180,15 @@ decide(PgraftNode *node, const struct raft_status *status, PgraftHaCommand *comm
 		return true;
 	if (document->switchover_from != 0)
 	{
-		if (now >= document->switchover_deadline)
+		raft_time	bound = leading.switchover_since +
+			(raft_time) (document->switchover_patience / 1000);
+
+		if (node->now >= bound)
 		{
 			command->kind = PGRAFT_HA_SWITCHOVER_ABORT;
 			return true;
 		}
-		look_by(node->now + (raft_time) (document->switchover_deadline - now) / 1000 + 1);
+		look_by(bound);
 	}
 	return decide_forget(node, command);
 }

@@ -66,6 +66,7 @@ static bool
 is_promoted_primary(const PgraftNode *node)
 {
 	const PgraftHaDocument *document = pgraft_ha_state_document();
+	const PgraftHaEpoch *entry = pgraft_ha_find_epoch(document, document->epoch);
 	PgraftHaLocal local;
 
 	if (node->raft == NULL || node->state != PGRAFT_WORKER_RUNNING ||
@@ -73,7 +74,10 @@ is_promoted_primary(const PgraftNode *node)
 		document->primary != node->identity.node_id)
 		return false;
 	pgraft_ha_read_local(&local);
-	return local.promoted_epoch == document->epoch;
+
+	/* the epoch may know it by another promotion than the one that it runs */
+	return local.promoted_epoch == document->epoch && entry != NULL &&
+		entry->tag == local.wal_tag;
 }
 
 /* Without them nothing can be confirmed: not even the lease is waited for. */

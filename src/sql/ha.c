@@ -170,7 +170,7 @@ pgraft_sql_switchover(PG_FUNCTION_ARGS)
 		require_member(document, command.member);
 	}
 	command.time = pgraft_unix_us();
-	command.deadline = command.time + (int64) SWITCHOVER_SECONDS * 1000000;
+	command.patience = (int64) SWITCHOVER_SECONDS * 1000000;
 	carry_out(document, &command);
 
 	/* on the old primary the session ends here, with its server's demotion */

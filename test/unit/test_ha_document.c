@@ -290,12 +290,36 @@ test_switchover(void)
 	ok(report(3, 1, 700) == PGRAFT_HA_DONE && document.primary == 3, "then it is");
 	ok(promoted(3, 3, 700, 5) == PGRAFT_HA_DONE && document.switchover_from == 0, "and it is over");
 
+	(void) plain(PGRAFT_HA_SWITCHOVER, 1);
+	command = make(PGRAFT_HA_DRAINED, 3);
+	command.lsn = 750;
+	command.timeline = 3;
+	command.generation = document.switchover_serial;
+	(void) plain(PGRAFT_HA_SWITCHOVER_ABORT, 0);
+	ok(apply(command) == PGRAFT_HA_STALE, "what was said before it was given up counts no more");
+	(void) plain(PGRAFT_HA_SWITCHOVER, 1);
+	ok(apply(command) == PGRAFT_HA_STALE && document.phase == PGRAFT_HA_DRAINING, "nor for the next switchover");
+	command.generation = document.switchover_serial;
+	ok(apply(command) == PGRAFT_HA_DONE && document.phase == PGRAFT_HA_SEALING && document.switchover_target == 1,
+	   "the primary has stopped, before it demotes itself");
+	(void) report(1, 2, 749);
+	ok(document.phase == PGRAFT_HA_SEALING, "the target needs all that it had");
+	ok(report(1, 2, 760) == PGRAFT_HA_DONE && document.primary == 1, "and may have more");
+	(void) promoted(1, 4, 760, 6);
+	(void) plain(PGRAFT_HA_SWITCHOVER, 3);
+	command = make(PGRAFT_HA_DEMOTED, 1);
+	command.lsn = 780;
+	command.timeline = 4;
+	(void) apply(command);
+	(void) report(3, 3, 780);
+	ok(promoted(3, 5, 780, 7) == PGRAFT_HA_DONE, "and back");
+
 	(void) plain(PGRAFT_HA_SWITCHOVER, 0);
 	command = make(PGRAFT_HA_DEMOTED, 3);
 	command.lsn = 800;
 	command.timeline = 3;
 	(void) apply(command);
-	(void) report(1, 2, 790);
+	(void) report(1, 4, 790);
 	ok(document.phase == PGRAFT_HA_SEALING, "without a target: whoever has everything");
 	ok(plain(PGRAFT_HA_SWITCHOVER_ABORT, 0) == PGRAFT_HA_DONE && document.primary == 3,
 	   "given up: the old primary is chosen again");

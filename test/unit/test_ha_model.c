@@ -63,6 +63,7 @@ typedef struct Server
 	uint64		running_tag;
 	int			fork;			/* length before the promotion */
 	bool		leased;			/* saw PROMOTED of that epoch */
+	uint64		drained;		/* switchover for which it acknowledges nothing */
 	PgraftHaSyncSet current;	/* what it acknowledges by: either, while two */
 	PgraftHaSyncSet next;		/* are in force here */
 	bool		next_in_force;	/* walsenders run with it alone */
@@ -197,6 +198,7 @@ apply(const PgraftHaCommand *command)
 		violated(broken);
 	if (document.phase == PGRAFT_HA_ASSIGNED &&
 		(command->kind == PGRAFT_HA_REPORT || command->kind == PGRAFT_HA_DEMOTED ||
+		 command->kind == PGRAFT_HA_DRAINED ||
 		 command->kind == PGRAFT_HA_SWITCHOVER_ABORT || command->kind == PGRAFT_HA_FORGET ||
 		 command->kind == PGRAFT_HA_MEMBER))
 	{
@@ -278,6 +280,8 @@ send_position(int kind, uint32 id)
 	command.tag = servers[id].wal_tag;
 	command.timeline = servers[id].timeline;
 	command.lsn = position(&servers[id]);
+	if (kind == PGRAFT_HA_DRAINED)
+		command.generation = document.switchover_serial;
 	send(&command);
 }
 
@@ -319,10 +323,22 @@ static void
 run_as_primary(uint32 id)
 {
 	Server	   *server = &servers[id];
+	const PgraftHaEpoch *entry = pgraft_ha_find_epoch(&document, document.epoch);
 
+	/* its word of an earlier promotion for this epoch came late */
+	if (server->running_epoch == document.epoch && entry->tag != server->running_tag)
+		server->running_epoch = 0;
 	if (server->running_epoch != document.epoch)
 	{
 		send_position(PGRAFT_HA_DEMOTED, id);
+		return;
+	}
+	if (document.phase == PGRAFT_HA_DRAINING && server->drained == document.switchover_serial)
+	{
+		/* WAL that nobody waits for comes all the same */
+		if (one_in(8))
+			append(server, server->running_epoch);
+		send_position(PGRAFT_HA_DRAINED, id);
 		return;
 	}
 	if (!server->leased || server->generation != document.sync_generation)
@@ -333,7 +349,13 @@ run_as_primary(uint32 id)
 		server->next = document.next_sync;
 		server->next_in_force = false;
 	}
-	if (document.phase == PGRAFT_HA_DRAINING)
+	if (document.phase == PGRAFT_HA_DRAINING && one_in(2))
+	{
+		server->leased = false;
+		server->drained = document.switchover_serial;
+		send_position(PGRAFT_HA_DRAINED, id);
+	}
+	else if (document.phase == PGRAFT_HA_DRAINING)
 	{
 		server->running_epoch = 0;
 		server->leased = false;
@@ -348,9 +370,11 @@ follow_or_rewind(uint32 id)
 	Server	   *primary = &servers[document.primary];
 	PgraftHaCommand command;
 	int			verdict;
+	const PgraftHaEpoch *entry = pgraft_ha_find_epoch(&document, document.epoch);
 	Server		promoted = *primary;
 
-	if (!primary->up || primary->running_epoch != document.epoch)
+	if (!primary->up || primary->running_epoch != document.epoch ||
+		primary->running_tag != entry->tag)
 		return;
 	verdict = server->blank ? PGRAFT_HA_MEMBER_RECLONE :
 		pgraft_ha_judge_wal(&document, server->wal_epoch, server->wal_tag,
@@ -364,6 +388,10 @@ follow_or_rewind(uint32 id)
 		server->planned = false;
 		return;
 	}
+
+	/* it sealed itself before it judged */
+	server->open_epoch = 0;
+	server->planned = false;
 	if (verdict == PGRAFT_HA_MEMBER_REWIND && server->timeline == primary->timeline &&
 		server->wal_epoch != document.epoch)
 		violated("pg_rewind would take two timelines for one");
@@ -604,7 +632,7 @@ leader_acts(void)
 	{
 		command.kind = PGRAFT_HA_SWITCHOVER;
 		command.member = (uint32) below(n_servers + 1);
-		command.deadline = model_time + 5;
+		command.patience = 5;
 	}
 	else if (choice < 5)
 		command.kind = PGRAFT_HA_SWITCHOVER_ABORT;
