@@ -3,7 +3,7 @@
  * ha_document.h
  *	  The cluster document: which member is the PostgreSQL primary, and all
  *	  that is needed to replace it without losing an acknowledged transaction
- *	  (src/ha/document.c, document_codec.c).
+ *	  (src/ha/document*.c).
  *
  * A replicated state machine: changed only by applying a PgraftHaCommand that
  * consensus has committed, in log order, alike on every member.  Pure: no
@@ -20,6 +20,10 @@
  *				of S.  So whoever has the reports of |S| - k members of S has
  *				heard of every acknowledged commit.  While a set is being
  *				replaced two are in force, and both must be satisfied.
+ *	mode		quorum: as above, k shrinks by committed steps when standbys are
+ *				lost.  strict: it does not, commits wait.  async: k = 0, and when
+ *				the primary is lost a member that lacks at most maximum_lag bytes
+ *				of what the primary was last known to have may be chosen.
  *	report		what a sealed member says of its WAL: it has the WAL of primary
  *				epoch `wal_epoch` up to `lsn`, and will acknowledge nothing of
  *				an older epoch any more.
@@ -61,6 +65,16 @@ typedef enum PgraftHaPhase
 /* "none", "sealing", "assigned", "steady", "draining" */
 extern const char *pgraft_ha_phase_name(int phase);
 
+typedef enum PgraftHaSyncMode
+{
+	PGRAFT_HA_QUORUM = 0,
+	PGRAFT_HA_STRICT,
+	PGRAFT_HA_ASYNC
+} PgraftHaSyncMode;
+
+/* "quorum", "strict", "async" */
+extern const char *pgraft_ha_mode_name(int mode);
+
 /*
  * A member of a sync set that was removed from the cluster, or came back under
  * another incarnation: its id with this bit.  It counts as a member of the set
@@ -95,6 +109,8 @@ typedef struct PgraftHaMember
 								 * it alone has everything */
 	uint32		port;			/* of PostgreSQL */
 	char		host[PGRAFT_HA_HOST_SIZE];
+	uint64		kept_lsn;		/* every server keeps WAL from here on for it; 0 =
+								 * not said yet */
 	/* its report for document.epoch */
 	bool		reported;
 	uint64		wal_epoch;
@@ -115,6 +131,9 @@ typedef struct PgraftHaEpoch
 	uint64		tag;			/* random; tells promotions of equal numbers apart */
 	uint64		base_epoch;		/* whose WAL the new primary had when it was chosen */
 	uint64		base_lsn;		/* and up to where; 0 = not known */
+	bool		lagged;			/* chosen in mode async without enough reports */
+	uint64		lag;			/* and how many bytes it then lacked of what the old
+								 * primary was last known to have */
 	char		reason[PGRAFT_HA_REASON_SIZE];
 } PgraftHaEpoch;
 
@@ -127,6 +146,11 @@ typedef struct PgraftHaDocument
 	uint32		old_primary;	/* of the newest epoch that had one */
 	uint64		primary_epoch;	/* newest epoch that was promoted */
 	bool		paused;			/* maintenance: nothing automatic */
+	int			mode;			/* PgraftHaSyncMode */
+	int			wanted_k;		/* that many standbys where there are so many */
+	uint64		maximum_lag;	/* bytes; of mode async */
+	uint64		primary_lsn;	/* the primary had so much WAL */
+	int64		primary_lsn_at; /* when it said so */
 	uint64		changes;		/* commands that changed the document */
 	PgraftHaSyncSet sync;		/* in force */
 	PgraftHaSyncSet next_sync;	/* n = 0, or in force as well */
@@ -138,6 +162,8 @@ typedef struct PgraftHaDocument
 	int64		switchover_patience;	/* microseconds from its begin, by the leader's
 									 * monotonic clock; then it is given up */
 	uint64		switchover_serial;	/* grows with each one; tells them apart */
+	int64		scheduled_at;	/* a switchover is to begin then; 0 = none is */
+	uint32		scheduled_target;	/* 0 = best */
 	uint32		force_target;	/* SEALING: becomes primary once it reported,
 								 * whatever others have; 0 = no such thing */
 	int			n_members;
@@ -168,9 +194,9 @@ typedef enum PgraftHaCommandKind
 	/* epoch, member = primary, sync = next set, generation (current).  While
 	 * another one is under way only k = 0. */
 	PGRAFT_HA_SYNC_BEGIN,
-	/* epoch, member = primary, generation: every walsender runs with the next, and
-	 * after that k others of the next were seen to have everything that the
-	 * primary had.  sync = the set that stays; n = 0 is the next one.  The old one
+	/* epoch, member = primary, generation, lsn = what the primary has: every
+	 * walsender runs with the next, and after that k others of the next were seen
+	 * to have everything that the primary had.  sync = the set that stays; n = 0 is the next one.  The old one
 	 * gives the change up (then the same must hold of it). */
 	PGRAFT_HA_SYNC_END,
 	/* epoch, member, state: what the primary sees (STREAMING, LAGGING) or the
@@ -197,7 +223,22 @@ typedef enum PgraftHaCommandKind
 	 * is fenced, has no session left and acknowledges nothing of this epoch any
 	 * more unless the switchover is given up before this is applied.  Its WAL may
 	 * grow beyond lsn by what nobody waits for. */
-	PGRAFT_HA_DRAINED
+	PGRAFT_HA_DRAINED,
+	/* epoch, member = primary, lsn = its WAL, sync.members with positions: where the
+	 * WAL begins that each still needs, time */
+	PGRAFT_HA_POSITIONS,
+	/* epoch, member = primary, state = PgraftHaSyncMode, priority = wanted_k,
+	 * generation = maximum_lag, lsn = what the primary has, time: as the primary's
+	 * settings have it */
+	PGRAFT_HA_MODE,
+	/* epoch, time: mode async, and the leader waits for no more reports: the best of
+	 * those that reported becomes primary if it is close enough */
+	PGRAFT_HA_ACCEPT_LAG,
+	/* epoch, member = target or 0, patience = after how long it is to begin, time: a
+	 * switchover for later.  Replaces an earlier one. */
+	PGRAFT_HA_SCHEDULE,
+	/* reason: nothing is scheduled any more */
+	PGRAFT_HA_CANCEL_SCHEDULE
 } PgraftHaCommandKind;
 
 extern const char *pgraft_ha_command_name(int kind);
@@ -221,6 +262,7 @@ typedef struct PgraftHaCommand
 	int64		patience;		/* microseconds */
 	bool		forced;
 	PgraftHaSyncSet sync;
+	uint64		positions[PGRAFT_HA_MAX_MEMBERS];	/* of sync.members, POSITIONS only */
 	char		host[PGRAFT_HA_HOST_SIZE];
 	char		reason[PGRAFT_HA_REASON_SIZE];
 } PgraftHaCommand;
@@ -247,6 +289,12 @@ extern PgraftHaVerdict pgraft_ha_document_apply(PgraftHaDocument *document,
 extern bool pgraft_ha_reports_suffice(const PgraftHaDocument *document);
 /* Whom the reports choose; 0 = nobody. */
 extern uint32 pgraft_ha_choose(const PgraftHaDocument *document);
+
+/*
+ * Whom ACCEPT_LAG would choose, 0 = nobody, and how many bytes it lacks of what
+ * the old primary was last known to have.
+ */
+extern uint32 pgraft_ha_choose_lagged(const PgraftHaDocument *document, uint64 *lag);
 
 /*
  * Where a member whose newest WAL is of (wal_epoch, timeline, lsn) left the

@@ -81,12 +81,18 @@ static PgraftHaVerdict apply_pause(PgraftHaDocument *document,
 								   const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_force(PgraftHaDocument *document,
 								   const PgraftHaCommand *command, const char **why);
+static PgraftHaVerdict apply_schedule(PgraftHaDocument *document,
+									  const PgraftHaCommand *command, const char **why);
+static PgraftHaVerdict apply_cancel_schedule(PgraftHaDocument *document,
+											 const PgraftHaCommand *command,
+											 const char **why);
+static PgraftHaVerdict check_target(const PgraftHaDocument *document, uint32 target,
+									const char **why);
 static void begin_epoch(PgraftHaDocument *document, const PgraftHaCommand *command,
 						const char *reason);
 static bool settle(PgraftHaDocument *document);
-static void assign(PgraftHaDocument *document, uint32 id);
 static void end_switchover(PgraftHaDocument *document);
-static int	compare_reports(const PgraftHaMember *a, const PgraftHaMember *b);
+static void end_schedule(PgraftHaDocument *document);
 static void member_is_gone(PgraftHaDocument *document, uint32 id);
 
 static const Transition transitions[] = {
@@ -104,7 +110,12 @@ static const Transition transitions[] = {
 	[PGRAFT_HA_PAUSE] = {"pause", ANY_PHASE, false, false, false, apply_pause},
 	[PGRAFT_HA_RESUME] = {"resume", ANY_PHASE, false, false, false, apply_pause},
 	[PGRAFT_HA_FORCE] = {"force", AFTER_FIRST, true, true, false, apply_force},
-	[PGRAFT_HA_DRAINED] = {"drained", IN(PGRAFT_HA_DRAINING), true, true, true, apply_drained}
+	[PGRAFT_HA_DRAINED] = {"drained", IN(PGRAFT_HA_DRAINING), true, true, true, apply_drained},
+	[PGRAFT_HA_POSITIONS] = {"positions", IN(PGRAFT_HA_STEADY) | IN(PGRAFT_HA_DRAINING), true, true, true, pgraft_ha_apply_positions},
+	[PGRAFT_HA_MODE] = {"mode", IN(PGRAFT_HA_STEADY), true, true, true, pgraft_ha_apply_mode},
+	[PGRAFT_HA_ACCEPT_LAG] = {"accept_lag", IN(PGRAFT_HA_SEALING), true, false, false, pgraft_ha_apply_accept_lag},
+	[PGRAFT_HA_SCHEDULE] = {"schedule", IN(PGRAFT_HA_STEADY), true, false, false, apply_schedule},
+	[PGRAFT_HA_CANCEL_SCHEDULE] = {"cancel_schedule", ANY_PHASE, false, false, false, apply_cancel_schedule}
 };
 
 #define N_KINDS ((int) lengthof(transitions))
@@ -289,6 +300,8 @@ member_is_gone(PgraftHaDocument *document, uint32 id)
 		end_switchover(document);
 	if (document->force_target == id)
 		document->force_target = 0;
+	if (document->scheduled_target == id)
+		end_schedule(document);
 }
 
 static PgraftHaVerdict
@@ -339,7 +352,7 @@ apply_begin(PgraftHaDocument *document, const PgraftHaCommand *command, const ch
 			return PGRAFT_HA_REFUSED;
 		}
 		begin_epoch(document, command, command->reason);
-		assign(document, command->member);
+		pgraft_ha_assign(document, command->member);
 
 		/* nobody else may be chosen before it says what it has */
 		pgraft_ha_include_primary(document, &document->sync, command->member);
@@ -409,6 +422,8 @@ apply_promoted(PgraftHaDocument *document, const PgraftHaCommand *command, const
 	}
 	document->phase = PGRAFT_HA_STEADY;
 	document->primary_epoch = document->epoch;
+	document->primary_lsn = command->lsn;
+	document->primary_lsn_at = command->time;
 	member->state = PGRAFT_HA_MEMBER_STREAMING;
 	if (document->force_target == document->primary)
 	{
@@ -461,6 +476,7 @@ begin_epoch(PgraftHaDocument *document, const PgraftHaCommand *command, const ch
 	document->primary = 0;
 	document->force_target = 0;
 	end_switchover(document);
+	end_schedule(document);
 	for (i = 0; i < document->n_members; i++)
 	{
 		PgraftHaMember *member = &document->members[i];
@@ -485,12 +501,12 @@ settle(PgraftHaDocument *document)
 	chosen = pgraft_ha_choose(document);
 	if (chosen == 0)
 		return false;
-	assign(document, chosen);
+	pgraft_ha_assign(document, chosen);
 	return true;
 }
 
-static void
-assign(PgraftHaDocument *document, uint32 id)
+void
+pgraft_ha_assign(PgraftHaDocument *document, uint32 id)
 {
 	const PgraftHaMember *member = pgraft_ha_known_member(document, id);
 	PgraftHaEpoch *entry = pgraft_ha_current_entry(document);
@@ -528,7 +544,7 @@ pgraft_ha_choose(const PgraftHaDocument *document)
 
 		if (!member->reported)
 			continue;
-		order = best == NULL ? 1 : compare_reports(member, best);
+		order = best == NULL ? 1 : pgraft_ha_compare_reports(member, best);
 		if (order > 0 || (order == 0 && member->priority > best->priority))
 			best = member;
 	}
@@ -539,7 +555,7 @@ pgraft_ha_choose(const PgraftHaDocument *document)
 	{
 		const PgraftHaMember *member = &document->members[i];
 
-		if (!member->reported || compare_reports(member, best) < 0 ||
+		if (!member->reported || pgraft_ha_compare_reports(member, best) < 0 ||
 			member->id == document->switchover_from)
 			continue;
 		if (member->id == document->switchover_target)
@@ -550,8 +566,8 @@ pgraft_ha_choose(const PgraftHaDocument *document)
 	return document->switchover_target == 0 && other != NULL ? other->id : 0;
 }
 
-static int
-compare_reports(const PgraftHaMember *a, const PgraftHaMember *b)
+int
+pgraft_ha_compare_reports(const PgraftHaMember *a, const PgraftHaMember *b)
 {
 	if (a->wal_epoch != b->wal_epoch)
 		return a->wal_epoch > b->wal_epoch ? 1 : -1;
@@ -568,14 +584,32 @@ compare_reports(const PgraftHaMember *a, const PgraftHaMember *b)
 static PgraftHaVerdict
 apply_switchover(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
 {
-	const PgraftHaMember *target = pgraft_ha_known_member(document, command->member);
+	PgraftHaVerdict verdict = check_target(document, command->member, why);
 
-	if (command->member == document->primary)
+	if (verdict != PGRAFT_HA_DONE)
+		return verdict;
+	end_schedule(document);
+	document->phase = PGRAFT_HA_DRAINING;
+	document->switchover_target = command->member;
+	document->switchover_from = document->primary;
+	document->switchover_patience = command->patience;
+	document->switchover_serial++;
+	*why = "a switchover begins: the primary prepares it";
+	return PGRAFT_HA_DONE;
+}
+
+/* 0 = whoever is best */
+static PgraftHaVerdict
+check_target(const PgraftHaDocument *document, uint32 target, const char **why)
+{
+	const PgraftHaMember *member = pgraft_ha_known_member(document, target);
+
+	if (target == document->primary)
 	{
 		*why = "the target is the primary already";
 		return PGRAFT_HA_REFUSED;
 	}
-	if (command->member != 0 && target == NULL)
+	if (target != 0 && member == NULL)
 	{
 		*why = "the target is no data member";
 		return PGRAFT_HA_REFUSED;
@@ -585,19 +619,50 @@ apply_switchover(PgraftHaDocument *document, const PgraftHaCommand *command, con
 		*why = "there is no other data member";
 		return PGRAFT_HA_REFUSED;
 	}
-	if (target != NULL && (target->state == PGRAFT_HA_MEMBER_REWIND ||
-						   target->state == PGRAFT_HA_MEMBER_RECLONE))
+	if (member != NULL && (member->state == PGRAFT_HA_MEMBER_REWIND ||
+						   member->state == PGRAFT_HA_MEMBER_RECLONE))
 	{
 		*why = "the target must be rewound or cloned first";
 		return PGRAFT_HA_REFUSED;
 	}
-	document->phase = PGRAFT_HA_DRAINING;
-	document->switchover_target = command->member;
-	document->switchover_from = document->primary;
-	document->switchover_patience = command->patience;
-	document->switchover_serial++;
-	*why = "a switchover begins: the primary prepares it";
 	return PGRAFT_HA_DONE;
+}
+
+static PgraftHaVerdict
+apply_schedule(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
+{
+	PgraftHaVerdict verdict = check_target(document, command->member, why);
+
+	if (verdict != PGRAFT_HA_DONE)
+		return verdict;
+	if (command->patience <= 0)
+	{
+		*why = "the time has passed";
+		return PGRAFT_HA_REFUSED;
+	}
+	document->scheduled_at = command->time + command->patience;
+	document->scheduled_target = command->member;
+	*why = "a switchover was scheduled";
+	return PGRAFT_HA_DONE;
+}
+
+static PgraftHaVerdict
+apply_cancel_schedule(PgraftHaDocument *document, const PgraftHaCommand *command,
+					  const char **why)
+{
+	(void) command;
+	if (document->scheduled_at == 0)
+		return PGRAFT_HA_UNCHANGED;
+	end_schedule(document);
+	*why = "the scheduled switchover was cancelled";
+	return PGRAFT_HA_DONE;
+}
+
+static void
+end_schedule(PgraftHaDocument *document)
+{
+	document->scheduled_at = 0;
+	document->scheduled_target = 0;
 }
 
 static PgraftHaVerdict

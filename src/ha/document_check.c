@@ -45,6 +45,14 @@ pgraft_ha_phase_name(int phase)
 }
 
 const char *
+pgraft_ha_mode_name(int mode)
+{
+	static const char *const names[] = {"quorum", "strict", "async"};
+
+	return mode >= 0 && mode < (int) lengthof(names) ? names[mode] : "?";
+}
+
+const char *
 pgraft_ha_member_state_name(int state)
 {
 	static const char *const names[] = {"new", "streaming", "lagging", "rewind", "reclone"};
@@ -109,5 +117,11 @@ pgraft_ha_document_check(const PgraftHaDocument *document)
 	if (document->force_target != 0 && document->phase != PGRAFT_HA_SEALING &&
 		document->phase != PGRAFT_HA_ASSIGNED)
 		return "a forced choice ends with the promotion";
+	if (document->mode < PGRAFT_HA_QUORUM || document->mode > PGRAFT_HA_ASYNC ||
+		document->wanted_k < 0 || document->wanted_k >= PGRAFT_HA_MAX_MEMBERS)
+		return "the mode is known";
+	if (document->scheduled_at == 0 ? document->scheduled_target != 0 :
+		document->phase != PGRAFT_HA_STEADY)
+		return "a switchover is scheduled only while there is a primary";
 	return NULL;
 }

@@ -25,23 +25,30 @@
  *	8	time					8	patience (both two's complement)
  *	sync set; text host; text reason
  *
+ * Command, format 2: the kinds that have positions, and no others
+ *	as format 1, then 8 bytes for each member of the sync set
+ *
  * Document, format 2 (no release wrote format 1)
  *	1	format, 2				1	phase
- *	1	paused, 0 or 1			1	zero
+ *	1	paused, 0 or 1			1	mode
  *	8	system_identifier		8	epoch
  *	8	primary_epoch			8	changes
  *	8	sync_generation			8	switchover_patience
  *	8	switchover_serial
  *	4	primary					4	old_primary
  *	4	switchover_target		4	switchover_from
- *	4	force_target
+ *	4	force_target			4	scheduled_target
+ *	8	scheduled_at			8	maximum_lag
+ *	8	primary_lsn				8	primary_lsn_at
+ *	4	wanted_k
  *	sync set in force; next sync set
  *	1	number of members, then for each:
  *		4	id					1	state
  *		1	reported, 0 or 1	4	priority
  *		4	port				4	timeline
  *		8	incarnation			8	wal_epoch
- *		8	lsn					text host
+ *		8	lsn					8	kept_lsn
+ *		text host
  *	1	number of epochs, then for each:
  *		1	promoted, 0 or 1
  *		4	old_primary			4	new_primary
@@ -49,7 +56,8 @@
  *		8	epoch				8	began_at
  *		8	ended_at			8	fork_lsn
  *		8	tag					8	base_epoch
- *		8	base_lsn			text reason
+ *		8	base_lsn			8	lag
+ *		1	lagged, 0 or 1		text reason
  *
  * There is no checksum: log records, frames and snapshots carry theirs.
  *
@@ -66,14 +74,16 @@
 #include "pgraft/ha_document.h"
 
 #define COMMAND_FORMAT 1
+#define COMMAND_FORMAT_POSITIONS 2
 #define DOCUMENT_FORMAT 2
 
 /* The largest that encode can write must fit into what callers provide. */
 #define SET_BYTES (2 + 4 * PGRAFT_HA_MAX_MEMBERS)
-#define COMMAND_BYTES (92 + SET_BYTES + 2 + PGRAFT_HA_HOST_SIZE + 2 + PGRAFT_HA_REASON_SIZE)
-#define MEMBER_BYTES (42 + 2 + PGRAFT_HA_HOST_SIZE)
-#define EPOCH_BYTES (69 + 2 + PGRAFT_HA_REASON_SIZE)
-#define DOCUMENT_BYTES (80 + 2 * SET_BYTES + 2 + PGRAFT_HA_MAX_MEMBERS * MEMBER_BYTES + \
+#define COMMAND_BYTES (92 + SET_BYTES + 2 + PGRAFT_HA_HOST_SIZE + 2 + PGRAFT_HA_REASON_SIZE + \
+					   8 * PGRAFT_HA_MAX_MEMBERS)
+#define MEMBER_BYTES (50 + 2 + PGRAFT_HA_HOST_SIZE)
+#define EPOCH_BYTES (78 + 2 + PGRAFT_HA_REASON_SIZE)
+#define DOCUMENT_BYTES (120 + 2 * SET_BYTES + 2 + PGRAFT_HA_MAX_MEMBERS * MEMBER_BYTES + \
 						PGRAFT_HA_HISTORY * EPOCH_BYTES)
 StaticAssertDecl(COMMAND_BYTES <= PGRAFT_HA_COMMAND_MAX, "command buffers are too small");
 StaticAssertDecl(DOCUMENT_BYTES <= PGRAFT_HA_DOCUMENT_MAX, "document buffers are too small");
@@ -100,18 +110,27 @@ static void take_text(Reader *reader, char *text, size_t size);
 static void take_set(Reader *reader, PgraftHaSyncSet *set);
 static void take_member(Reader *reader, PgraftHaMember *member);
 static void take_epoch(Reader *reader, PgraftHaEpoch *entry);
+static unsigned int format_of_kind(int kind);
 
 /* ----------------------------------------------------------------
  * Commands
  * ----------------------------------------------------------------
  */
 
+static unsigned int
+format_of_kind(int kind)
+{
+	return kind == PGRAFT_HA_POSITIONS ? COMMAND_FORMAT_POSITIONS : COMMAND_FORMAT;
+}
+
 size_t
 pgraft_ha_command_encode(const PgraftHaCommand *command, unsigned char *buffer)
 {
 	unsigned char *out = buffer;
+	unsigned int format = format_of_kind(command->kind);
+	int			i;
 
-	out = put_u8(out, COMMAND_FORMAT);
+	out = put_u8(out, format);
 	out = put_u8(out, (unsigned int) command->kind);
 	out = put_u8(out, command->forced ? 1 : 0);
 	out = put_u8(out, (unsigned int) command->state);
@@ -131,6 +150,8 @@ pgraft_ha_command_encode(const PgraftHaCommand *command, unsigned char *buffer)
 	out = put_set(out, &command->sync);
 	out = put_text(out, command->host);
 	out = put_text(out, command->reason);
+	for (i = 0; format == COMMAND_FORMAT_POSITIONS && i < command->sync.n; i++)
+		out = put_u64(out, command->positions[i]);
 	return (size_t) (out - buffer);
 }
 
@@ -138,11 +159,14 @@ bool
 pgraft_ha_command_decode(PgraftHaCommand *command, const unsigned char *data, size_t length)
 {
 	Reader		reader = {data, length, true};
+	unsigned int format;
+	int			i;
 
 	memset(command, 0, sizeof(*command));
-	if (take_u8(&reader, COMMAND_FORMAT) != COMMAND_FORMAT)
+	format = take_u8(&reader, COMMAND_FORMAT_POSITIONS);
+	command->kind = (int) take_u8(&reader, PGRAFT_HA_CANCEL_SCHEDULE);
+	if (!reader.good || format != format_of_kind(command->kind))
 		return false;
-	command->kind = (int) take_u8(&reader, PGRAFT_HA_FORCE);
 	command->forced = take_u8(&reader, 1) != 0;
 	command->state = (int) take_u8(&reader, PGRAFT_HA_MEMBER_RECLONE);
 	command->member = take_u32(&reader);
@@ -161,6 +185,8 @@ pgraft_ha_command_decode(PgraftHaCommand *command, const unsigned char *data, si
 	take_set(&reader, &command->sync);
 	take_text(&reader, command->host, sizeof(command->host));
 	take_text(&reader, command->reason, sizeof(command->reason));
+	for (i = 0; format == COMMAND_FORMAT_POSITIONS && i < command->sync.n; i++)
+		command->positions[i] = take_u64(&reader);
 	return reader.good && reader.left == 0 && command->kind >= PGRAFT_HA_MEMBER;
 }
 
@@ -178,7 +204,7 @@ pgraft_ha_document_encode(const PgraftHaDocument *document, unsigned char *buffe
 	out = put_u8(out, DOCUMENT_FORMAT);
 	out = put_u8(out, (unsigned int) document->phase);
 	out = put_u8(out, document->paused ? 1 : 0);
-	out = put_u8(out, 0);
+	out = put_u8(out, (unsigned int) document->mode);
 	out = put_u64(out, document->system_identifier);
 	out = put_u64(out, document->epoch);
 	out = put_u64(out, document->primary_epoch);
@@ -191,6 +217,12 @@ pgraft_ha_document_encode(const PgraftHaDocument *document, unsigned char *buffe
 	out = put_u32(out, document->switchover_target);
 	out = put_u32(out, document->switchover_from);
 	out = put_u32(out, document->force_target);
+	out = put_u32(out, document->scheduled_target);
+	out = put_u64(out, (uint64) document->scheduled_at);
+	out = put_u64(out, document->maximum_lag);
+	out = put_u64(out, document->primary_lsn);
+	out = put_u64(out, (uint64) document->primary_lsn_at);
+	out = put_u32(out, (uint32) document->wanted_k);
 	out = put_set(out, &document->sync);
 	out = put_set(out, &document->next_sync);
 	out = put_u8(out, (unsigned int) document->n_members);
@@ -214,7 +246,7 @@ pgraft_ha_document_decode(PgraftHaDocument *document, const unsigned char *data,
 		return false;
 	document->phase = (int) take_u8(&reader, PGRAFT_HA_DRAINING);
 	document->paused = take_u8(&reader, 1) != 0;
-	(void) take_u8(&reader, 0);
+	document->mode = (int) take_u8(&reader, PGRAFT_HA_ASYNC);
 	document->system_identifier = take_u64(&reader);
 	document->epoch = take_u64(&reader);
 	document->primary_epoch = take_u64(&reader);
@@ -227,6 +259,12 @@ pgraft_ha_document_decode(PgraftHaDocument *document, const unsigned char *data,
 	document->switchover_target = take_u32(&reader);
 	document->switchover_from = take_u32(&reader);
 	document->force_target = take_u32(&reader);
+	document->scheduled_target = take_u32(&reader);
+	document->scheduled_at = (int64) take_u64(&reader);
+	document->maximum_lag = take_u64(&reader);
+	document->primary_lsn = take_u64(&reader);
+	document->primary_lsn_at = (int64) take_u64(&reader);
+	document->wanted_k = (int) take_u32(&reader);
 	take_set(&reader, &document->sync);
 	take_set(&reader, &document->next_sync);
 	document->n_members = (int) take_u8(&reader, PGRAFT_HA_MAX_MEMBERS);
@@ -255,6 +293,7 @@ put_member(unsigned char *out, const PgraftHaMember *member)
 	out = put_u64(out, member->incarnation);
 	out = put_u64(out, member->wal_epoch);
 	out = put_u64(out, member->lsn);
+	out = put_u64(out, member->kept_lsn);
 	return put_text(out, member->host);
 }
 
@@ -270,6 +309,7 @@ take_member(Reader *reader, PgraftHaMember *member)
 	member->incarnation = take_u64(reader);
 	member->wal_epoch = take_u64(reader);
 	member->lsn = take_u64(reader);
+	member->kept_lsn = take_u64(reader);
 	take_text(reader, member->host, sizeof(member->host));
 }
 
@@ -287,6 +327,8 @@ put_epoch(unsigned char *out, const PgraftHaEpoch *entry)
 	out = put_u64(out, entry->tag);
 	out = put_u64(out, entry->base_epoch);
 	out = put_u64(out, entry->base_lsn);
+	out = put_u64(out, entry->lag);
+	out = put_u8(out, entry->lagged ? 1 : 0);
 	return put_text(out, entry->reason);
 }
 
@@ -304,6 +346,8 @@ take_epoch(Reader *reader, PgraftHaEpoch *entry)
 	entry->tag = take_u64(reader);
 	entry->base_epoch = take_u64(reader);
 	entry->base_lsn = take_u64(reader);
+	entry->lag = take_u64(reader);
+	entry->lagged = take_u8(reader, 1) != 0;
 	take_text(reader, entry->reason, sizeof(entry->reason));
 }
 

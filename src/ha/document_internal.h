@@ -2,7 +2,8 @@
  *
  * document_internal.h
  *	  What the files of the cluster document share: document.c (transitions),
- *	  document_sync.c (sync sets), document_wal.c (history, whose WAL fits),
+ *	  document_sync.c (sync sets), document_mode.c (modes,
+ *	  positions), document_wal.c (history, whose WAL fits),
  *	  document_check.c (names, invariants).
  *
  * Copyright (c) 2026, pgraft contributors
@@ -13,6 +14,25 @@
 #define PGRAFT_DOCUMENT_INTERNAL_H
 
 #include "pgraft/ha_document.h"
+
+/* ---- document.c ---- */
+/* > 0: a has more than b */
+extern int	pgraft_ha_compare_reports(const PgraftHaMember *a, const PgraftHaMember *b);
+/* SEALING to ASSIGNED */
+extern void pgraft_ha_assign(PgraftHaDocument *document, uint32 id);
+
+/* ---- document_mode.c ---- */
+extern PgraftHaVerdict pgraft_ha_apply_positions(PgraftHaDocument *document,
+												 const PgraftHaCommand *command,
+												 const char **why);
+extern PgraftHaVerdict pgraft_ha_apply_mode(PgraftHaDocument *document,
+											const PgraftHaCommand *command,
+											const char **why);
+extern PgraftHaVerdict pgraft_ha_apply_accept_lag(PgraftHaDocument *document,
+												  const PgraftHaCommand *command,
+												  const char **why);
+/* The primary was known to have that at that time. */
+extern void pgraft_ha_note_primary_lsn(PgraftHaDocument *document, uint64 lsn, int64 time);
 
 /* ---- document_sync.c ---- */
 extern PgraftHaVerdict pgraft_ha_apply_sync_begin(PgraftHaDocument *document,

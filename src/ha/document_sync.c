@@ -50,6 +50,12 @@ pgraft_ha_apply_sync_begin(PgraftHaDocument *document, const PgraftHaCommand *co
 			return PGRAFT_HA_REFUSED;
 		}
 	}
+	if (document->mode == PGRAFT_HA_STRICT && next.k < document->sync.k &&
+		next.k < document->wanted_k)
+	{
+		*why = "in strict mode commits wait instead";
+		return PGRAFT_HA_REFUSED;
+	}
 	if (sets_equal(&next, document->next_sync.n > 0 ? &document->next_sync : &document->sync))
 		return PGRAFT_HA_UNCHANGED;
 
@@ -93,6 +99,9 @@ pgraft_ha_apply_sync_end(PgraftHaDocument *document, const PgraftHaCommand *comm
 	}
 	memset(&document->next_sync, 0, sizeof(document->next_sync));
 	document->sync_generation++;
+
+	/* so that what the old set vouched for counts when lag is accepted */
+	pgraft_ha_note_primary_lsn(document, command->lsn, command->time);
 	return PGRAFT_HA_DONE;
 }
 

@@ -466,6 +466,183 @@ test_history(void)
 }
 
 /* ----------------------------------------------------------------
+ * Modes, positions
+ * ----------------------------------------------------------------
+ */
+
+static PgraftHaVerdict
+set_mode(int mode, int wanted_k, uint64 maximum_lag, uint64 lsn)
+{
+	PgraftHaCommand command = make(PGRAFT_HA_MODE, document.primary);
+
+	command.state = mode;
+	command.priority = wanted_k;
+	command.generation = maximum_lag;
+	command.lsn = lsn;
+	return apply(command);
+}
+
+static PgraftHaVerdict
+tell_positions(uint32 from, uint64 lsn, uint64 second, uint64 third)
+{
+	PgraftHaCommand command = make(PGRAFT_HA_POSITIONS, from);
+
+	command.lsn = lsn;
+	command.sync.n = 2;
+	command.sync.members[0] = 2;
+	command.sync.members[1] = 3;
+	command.positions[0] = second;
+	command.positions[1] = third;
+	return apply(command);
+}
+
+static void
+test_positions(void)
+{
+	begin_quorum(1);
+	is_u64(document.primary_lsn, 100, "the promotion says where the primary is");
+	ok(tell_positions(1, 500, 400, 300) == PGRAFT_HA_DONE, "the primary tells positions");
+	ok(document.primary_lsn == 500 && document.members[1].kept_lsn == 400 &&
+	   document.members[2].kept_lsn == 300, "which are recorded");
+	ok(tell_positions(1, 450, 0, 350) == PGRAFT_HA_DONE && document.primary_lsn == 500 &&
+	   document.members[1].kept_lsn == 400 && document.members[2].kept_lsn == 350,
+	   "its own does not go back, and what it does not know stays");
+	ok(tell_positions(2, 900, 1, 1) == PGRAFT_HA_STALE, "nobody else tells them");
+	ok(tell_positions(1, 0, 1, 1) == PGRAFT_HA_REFUSED, "nor nothing");
+}
+
+static void
+test_strict(void)
+{
+	begin_quorum(2);
+	ok(set_mode(7, 1, 0, 500) == PGRAFT_HA_REFUSED, "there is no such mode");
+	ok(set_mode(PGRAFT_HA_STRICT, 2, 0, 500) == PGRAFT_HA_DONE &&
+	   set_mode(PGRAFT_HA_STRICT, 2, 0, 500) == PGRAFT_HA_UNCHANGED, "strict mode");
+	ok(change_set(PGRAFT_HA_SYNC_BEGIN, 1, 2, 1, 2, 0) == PGRAFT_HA_REFUSED &&
+	   change_set(PGRAFT_HA_SYNC_BEGIN, 0, 1, 1, 0, 0) == PGRAFT_HA_REFUSED,
+	   "does not ask for fewer standbys");
+	(void) set_mode(PGRAFT_HA_STRICT, 1, 0, 500);
+	ok(change_set(PGRAFT_HA_SYNC_BEGIN, 1, 2, 1, 2, 0) == PGRAFT_HA_DONE,
+	   "but for those that the setting wants");
+	(void) change_set(PGRAFT_HA_SYNC_END, 0, 0, 0, 0, 0);
+	(void) set_mode(PGRAFT_HA_STRICT, 2, 0, 500);
+	ok(change_set(PGRAFT_HA_SYNC_BEGIN, 1, 3, 1, 2, 3) == PGRAFT_HA_DONE,
+	   "too few before are no fewer now");
+}
+
+/* 1 is alone in its set, has said 1000, and is lost. */
+static void
+begin_async(uint64 maximum_lag)
+{
+	begin(3);
+	(void) set_mode(PGRAFT_HA_ASYNC, 1, maximum_lag, 500);
+	(void) tell_positions(1, 1000, 0, 0);
+	(void) plain(PGRAFT_HA_BEGIN_EPOCH, 0);
+}
+
+static void
+test_async(void)
+{
+	const PgraftHaEpoch *entry;
+	PgraftHaCommand end;
+	uint64		lag;
+
+	begin_async(100);
+	ok(plain(PGRAFT_HA_ACCEPT_LAG, 0) == PGRAFT_HA_REFUSED, "nobody has reported");
+	(void) report(2, 1, 899);
+	ok(plain(PGRAFT_HA_ACCEPT_LAG, 0) == PGRAFT_HA_REFUSED, "a byte too far behind");
+	(void) report(3, 1, 900);
+	ok(pgraft_ha_choose_lagged(&document, &lag) == 3 && lag == 100, "near enough");
+	ok(document.phase == PGRAFT_HA_SEALING, "but not by itself");
+	ok(plain(PGRAFT_HA_ACCEPT_LAG, 0) == PGRAFT_HA_DONE && document.primary == 3, "it is chosen");
+	entry = &document.history[document.n_history - 1];
+	ok(entry->lagged && entry->lag == 100, "history tells");
+	ok(promoted(3, 3, 900, 33) == PGRAFT_HA_DONE && document.sync.k == 0 &&
+	   pgraft_ha_set_contains(&document.sync, 3) && document.primary_lsn == 900,
+	   "and is the one whose report counts now");
+	ok(pgraft_ha_judge_wal(&document, 1, 11, 2, 1000) == PGRAFT_HA_MEMBER_REWIND,
+	   "the old primary must be rewound");
+
+	begin_async(100);
+	(void) report(1, 1, 1200);
+	ok(document.primary == 1 && !document.history[document.n_history - 1].lagged,
+	   "when the primary itself reports, nothing is accepted");
+
+	begin_async(100);
+	(void) report(2, 1, 950);
+	(void) report(3, 1, 960);
+	(void) plain(PGRAFT_HA_ACCEPT_LAG, 0);
+	ok(document.primary == 3, "the one that lags least");
+
+	/* it promoted itself, nobody heard of it, and it comes back */
+	(void) plain(PGRAFT_HA_BEGIN_EPOCH, 0);
+	(void) report(3, 2, 990);
+	ok(plain(PGRAFT_HA_ACCEPT_LAG, 0) == PGRAFT_HA_REFUSED, "WAL of its own does not count");
+	(void) report(2, 1, 950);
+	ok(plain(PGRAFT_HA_ACCEPT_LAG, 0) == PGRAFT_HA_DONE && document.primary == 2, "less of the right one does");
+
+	begin_quorum(1);
+	(void) set_mode(PGRAFT_HA_ASYNC, 1, 100, 500);
+	(void) change_set(PGRAFT_HA_SYNC_BEGIN, 0, 1, 1, 0, 0);
+	(void) plain(PGRAFT_HA_BEGIN_EPOCH, 0);
+	(void) report(2, 1, 500);
+	ok(plain(PGRAFT_HA_ACCEPT_LAG, 0) == PGRAFT_HA_REFUSED,
+	   "not while a set with standbys is in force");
+
+	begin_quorum(1);
+	(void) set_mode(PGRAFT_HA_ASYNC, 1, 100, 500);
+	(void) change_set(PGRAFT_HA_SYNC_BEGIN, 0, 1, 1, 0, 0);
+	end = make(PGRAFT_HA_SYNC_END, 1);
+	end.lsn = 2000;
+	(void) apply(end);
+	(void) plain(PGRAFT_HA_BEGIN_EPOCH, 0);
+	(void) report(2, 1, 1899);
+	ok(plain(PGRAFT_HA_ACCEPT_LAG, 0) == PGRAFT_HA_REFUSED,
+	   "what standbys vouched for is counted at the end of their set");
+
+	begin_async(100);
+	document.mode = PGRAFT_HA_QUORUM;
+	(void) report(2, 1, 1000);
+	ok(plain(PGRAFT_HA_ACCEPT_LAG, 0) == PGRAFT_HA_REFUSED, "nor in another mode");
+}
+
+static void
+test_schedule(void)
+{
+	PgraftHaCommand command;
+
+	begin_quorum(1);
+	command = make(PGRAFT_HA_SCHEDULE, 2);
+	command.patience = 0;
+	ok(apply(command) == PGRAFT_HA_REFUSED, "not for a time that has passed");
+	command.patience = 1000;
+	ok(apply(command) == PGRAFT_HA_DONE && document.scheduled_at == command.time + command.patience &&
+	   document.scheduled_target == 2, "a switchover is scheduled");
+	command.member = 0;
+	command.patience++;
+	ok(apply(command) == PGRAFT_HA_DONE && document.scheduled_at == command.time + command.patience &&
+	   document.scheduled_target == 0, "a later call replaces it");
+	ok(plain(PGRAFT_HA_CANCEL_SCHEDULE, 0) == PGRAFT_HA_DONE && document.scheduled_at == 0 &&
+	   plain(PGRAFT_HA_CANCEL_SCHEDULE, 0) == PGRAFT_HA_UNCHANGED, "it is cancelled");
+	command.member = 1;
+	ok(apply(command) == PGRAFT_HA_REFUSED, "not to the primary");
+	command.member = 3;
+	(void) apply(command);
+	(void) plain(PGRAFT_HA_FORGET, 3);
+	ok(document.scheduled_at == 0, "a target that leaves takes it along");
+	command.member = 2;
+	(void) apply(command);
+	(void) plain(PGRAFT_HA_SWITCHOVER, 2);
+	ok(document.phase == PGRAFT_HA_DRAINING && document.scheduled_at == 0,
+	   "a switchover begins, and it is no longer scheduled");
+	(void) plain(PGRAFT_HA_SWITCHOVER_ABORT, 0);
+	command.epoch = document.epoch;
+	ok(apply(command) == PGRAFT_HA_DONE, "scheduled again");
+	(void) plain(PGRAFT_HA_BEGIN_EPOCH, 0);
+	ok(document.scheduled_at == 0, "another change of the primary cancels it");
+}
+
+/* ----------------------------------------------------------------
  * Bytes
  * ----------------------------------------------------------------
  */
@@ -545,6 +722,25 @@ test_bytes(void)
 	ok(pgraft_ha_command_decode(&back, buffer, length) &&
 	   memcmp(&back, &command, sizeof(command)) == 0, "a command survives");
 	damage(buffer, length, command_is_refused_or_equal, "a damaged command is refused, or means what it says");
+	command.kind = PGRAFT_HA_POSITIONS;
+	command.positions[0] = UINT64CONST(0x0123456789ABCDEF);
+	command.positions[2] = 3;
+	length = pgraft_ha_command_encode(&command, buffer);
+	ok(pgraft_ha_command_decode(&back, buffer, length) &&
+	   memcmp(&back, &command, sizeof(command)) == 0, "one with positions, too");
+	damage(buffer, length, command_is_refused_or_equal, "and its damage is seen");
+
+	begin_async(77);
+	(void) report(3, 1, 990);
+	(void) plain(PGRAFT_HA_ACCEPT_LAG, 0);
+	(void) promoted(3, 3, 990, 33);
+	command = make(PGRAFT_HA_SCHEDULE, 2);
+	command.patience = 1;
+	(void) apply(command);
+	(void) tell_positions(3, 2000, 1500, 0);
+	length = pgraft_ha_document_encode(&document, buffer);
+	ok(pgraft_ha_document_decode(&decoded, buffer, length) &&
+	   memcmp(&decoded, &document, sizeof(document)) == 0, "modes, positions and schedules survive");
 	pgraft_ha_document_init(&document);
 	length = pgraft_ha_document_encode(&document, buffer);
 	ok(pgraft_ha_document_decode(&decoded, buffer, length), "the empty document survives");
@@ -563,6 +759,10 @@ main(void)
 	test_judge();
 	test_promoted_by_hand();
 	test_history();
+	test_positions();
+	test_strict();
+	test_async();
+	test_schedule();
 	test_bytes();
 	return tap_done();
 }

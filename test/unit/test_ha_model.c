@@ -16,6 +16,10 @@
  *	- crashes, comes back, is removed, comes back empty under another
  *	  incarnation, promotes itself and dies before anybody heard of it
  *
+ * A primary of mode async acknowledges alone and says now and then how far it
+ * is; a leader may accept a member that lags, and then what it lacks must lie
+ * within the bound.
+ *
  * Whether a member may follow is asked of pgraft_ha_judge_wal(); the model
  * knows the truth, because it can compare the arrays.
  *
@@ -41,6 +45,7 @@
 typedef struct Write
 {
 	uint64		epoch;			/* of the primary that wrote it */
+	uint64		end;			/* position behind it */
 	bool		acked;
 } Write;
 
@@ -78,6 +83,8 @@ static int	n_writes;
 static PgraftHaCommand flight[MAX_FLIGHT];
 static int	n_flight;
 static uint64 void_below;		/* acknowledgements of older epochs count no more */
+static uint64 recorded;			/* newest position of the primary that was applied */
+static bool mostly_async;		/* in this schedule */
 static uint64 random_state;
 static int64 model_time;
 static const char *violation;
@@ -88,6 +95,8 @@ static uint64 total_silent;
 static uint64 total_rewinds;
 static uint64 total_switchovers;
 static uint64 total_sync_changes;
+static uint64 total_lagged;
+static uint64 total_lagged_losses;
 
 static uint64
 next_random(void)
@@ -135,6 +144,12 @@ has_write(const Server *server, int write)
 	return false;
 }
 
+static uint64
+position(const Server *server)
+{
+	return (uint64) server->length + 1;
+}
+
 static bool
 is_prefix(const Server *shorter, const Server *longer)
 {
@@ -154,10 +169,26 @@ check_has_all_acked(const Server *server)
 	}
 }
 
-static uint64
-position(const Server *server)
+/* Mode async: what is missing must lie within the bound. */
+static void
+check_lag(const PgraftHaDocument *before, const Server *server)
 {
-	return (uint64) server->length + 1;
+	uint64		bound = recorded > before->maximum_lag ? recorded - before->maximum_lag : 0;
+	bool		loses = false;
+	int			i;
+
+	if (before->mode != PGRAFT_HA_ASYNC || before->sync.k > 0 || before->next_sync.k > 0)
+		violated("a member that lags was chosen where commits wait for standbys");
+	for (i = 0; i < n_writes; i++)
+	{
+		if (!writes[i].acked || writes[i].epoch < void_below || has_write(server, i))
+			continue;
+		loses = true;
+		if (writes[i].end <= bound)
+			violated("a member that lags lacks more than the bound");
+	}
+	total_lagged++;
+	total_lagged_losses += loses;
 }
 
 static void
@@ -167,6 +198,7 @@ append(Server *server, uint64 epoch)
 		return;
 	writes[n_writes].epoch = epoch;
 	writes[n_writes].acked = false;
+	writes[n_writes].end = position(server) + 1;
 	server->wal[server->length++] = n_writes++;
 }
 
@@ -183,7 +215,7 @@ apply(const PgraftHaCommand *command)
 	const char *broken;
 	PgraftHaVerdict verdict;
 	static unsigned int applied = 0;
-	bool		compare = ++applied % 64 == 0;
+	bool		compare = ++applied % 64 == 0 || command->kind == PGRAFT_HA_ACCEPT_LAG;
 
 	if (compare)
 		before = document;
@@ -196,6 +228,11 @@ apply(const PgraftHaCommand *command)
 	broken = pgraft_ha_document_check(&document);
 	if (broken != NULL)
 		violated(broken);
+	if (command->kind == PGRAFT_HA_ACCEPT_LAG)
+	{
+		check_lag(&before, &servers[document.primary]);
+		void_below = document.epoch;
+	}
 	if (document.phase == PGRAFT_HA_ASSIGNED &&
 		(command->kind == PGRAFT_HA_REPORT || command->kind == PGRAFT_HA_DEMOTED ||
 		 command->kind == PGRAFT_HA_DRAINED ||
@@ -208,7 +245,13 @@ apply(const PgraftHaCommand *command)
 			check_has_all_acked(&servers[document.primary]);
 	}
 	if (command->kind == PGRAFT_HA_PROMOTED)
+	{
 		total_promotions++;
+		recorded = 0;
+	}
+	if (command->kind == PGRAFT_HA_PROMOTED || command->kind == PGRAFT_HA_POSITIONS ||
+		command->kind == PGRAFT_HA_MODE || command->kind == PGRAFT_HA_SYNC_END)
+		recorded = Max(recorded, command->lsn);
 	if (command->kind == PGRAFT_HA_SWITCHOVER)
 		total_switchovers++;
 	if (command->kind == PGRAFT_HA_SYNC_END)
@@ -555,6 +598,26 @@ acknowledge(uint32 id)
 	}
 }
 
+/* The primary's word on the mode, and how far it is. */
+static void
+tell_mode_or_position(uint32 id)
+{
+	PgraftHaCommand command;
+
+	prepare(&command, one_in(mostly_async && document.mode != PGRAFT_HA_ASYNC ? 2 : 4) ?
+			PGRAFT_HA_MODE : PGRAFT_HA_POSITIONS, id);
+	command.epoch = servers[id].running_epoch;
+	command.lsn = position(&servers[id]);
+	command.generation = 0;
+	if (command.kind == PGRAFT_HA_MODE)
+	{
+		command.state = mostly_async && !one_in(6) ? PGRAFT_HA_ASYNC : below(3);
+		command.priority = below(3);
+		command.generation = (uint64) below(6);
+	}
+	send(&command);
+}
+
 static void
 change_sync_set(uint32 id)
 {
@@ -565,6 +628,11 @@ change_sync_set(uint32 id)
 	if (!server->up || !server->leased || server->running_epoch == 0 ||
 		server->generation != document.sync_generation)
 		return;
+	if (one_in(mostly_async ? 2 : 4))
+	{
+		tell_mode_or_position(id);
+		return;
+	}
 	if (server->next.n > 0 && !one_in(8))
 	{
 		server->next_in_force = true;
@@ -573,6 +641,7 @@ change_sync_set(uint32 id)
 		prepare(&command, PGRAFT_HA_SYNC_END, id);
 		command.epoch = server->running_epoch;
 		command.sync = server->next;
+		command.lsn = position(server);
 		send(&command);
 		return;
 	}
@@ -589,6 +658,7 @@ change_sync_set(uint32 id)
 			prepare(&command, PGRAFT_HA_SYNC_END, id);
 			command.epoch = server->running_epoch;
 			command.sync = server->next;
+			command.lsn = position(server);
 			send(&command);
 			return;
 		}
@@ -604,7 +674,7 @@ change_sync_set(uint32 id)
 		if (document.members[i].id == id || one_in(2))
 			command.sync.members[command.sync.n++] = document.members[i].id;
 	}
-	command.sync.k = below(command.sync.n);
+	command.sync.k = document.mode == PGRAFT_HA_ASYNC ? 0 : below(command.sync.n);
 	send(&command);
 }
 
@@ -627,6 +697,15 @@ leader_acts(void)
 		command.kind = one_in(2) ? PGRAFT_HA_PAUSE : PGRAFT_HA_RESUME;
 		apply(&command);
 		return;
+	}
+	else if (document.phase == PGRAFT_HA_SEALING && document.mode == PGRAFT_HA_ASYNC &&
+			 !one_in(4))
+		command.kind = PGRAFT_HA_ACCEPT_LAG;
+	else if (choice == 6 && one_in(4))
+	{
+		command.kind = one_in(3) ? PGRAFT_HA_CANCEL_SCHEDULE : PGRAFT_HA_SCHEDULE;
+		command.member = (uint32) below(n_servers + 1);
+		command.patience = 1 + below(3);
 	}
 	else if (choice < 3)
 	{
@@ -707,7 +786,7 @@ one_step(void)
 		if (!servers[id].up || one_in(2))
 			crash_or_return(id);
 	}
-	else if (choice < 99)
+	else if (choice < (mostly_async && document.phase == PGRAFT_HA_SEALING ? 100 : 99))
 		leader_acts();
 	else if (one_in(4))
 		replace_server(id);
@@ -808,6 +887,8 @@ one_schedule(void)
 	n_writes = 0;
 	n_flight = 0;
 	void_below = 0;
+	recorded = 0;
+	mostly_async = one_in(3);
 	model_time = 0;
 	for (id = 1; id <= (uint32) n_servers; id++)
 	{
@@ -837,6 +918,8 @@ main(int argc, char **argv)
 	printf("# %llu steps, %llu acknowledged writes, %llu promotions (and %llu that nobody followed)\n",
 		   (unsigned long long) total_steps, (unsigned long long) total_acked,
 		   (unsigned long long) total_promotions, (unsigned long long) total_silent);
+	printf("# %llu members that lagged were chosen, and %llu times something was lost\n",
+		   (unsigned long long) total_lagged, (unsigned long long) total_lagged_losses);
 	printf("# %llu switchovers, %llu changes of the sync set, %llu members rewound\n",
 		   (unsigned long long) total_switchovers, (unsigned long long) total_sync_changes,
 		   (unsigned long long) total_rewinds);
@@ -845,7 +928,8 @@ main(int argc, char **argv)
 	if (violation != NULL)
 		printf("#   schedule: test_ha_model %llu 1\n", (unsigned long long) (seed + (uint64) i - 1));
 	ok(total_acked > (uint64) schedules && total_promotions > (uint64) schedules / 4 &&
-	   total_silent > 0 && total_rewinds > 0 && total_switchovers > 0 && total_sync_changes > 0,
+	   total_silent > 0 && total_rewinds > 0 && total_switchovers > 0 && total_sync_changes > 0 &&
+	   total_lagged > total_lagged_losses && total_lagged_losses > 0,
 	   "the schedules went everywhere");
 	return tap_done();
 }
