@@ -349,7 +349,7 @@ sub session
 # Writers
 # ----------------------------------------------------------------
 
-# A client that inserts into "writes", on whichever server accepts that.
+# A client that inserts into "writes", on whichever of the servers (all) accepts that.
 sub start_sql_writer
 {
 	my ($self, $prefix, %options) = @_;
@@ -370,7 +370,7 @@ sub start_sql_writer
 				my $node = $self->node($_);
 				[ $_, "host='" . $node->host . "' port=" . $node->port
 					. ' dbname=postgres target_session_attrs=read-write' ]
-			} $self->ids
+			} @{ $options{servers} || [ $self->ids ] }
 		]);
 	push @{ $self->{writers} }, $writer;
 	return $writer;

@@ -45,14 +45,21 @@ use PostgreSQL::Test::Utils;
 
 use constant PORT => 7001;
 
+sub make_bridge
+{
+	run('mount', '-t', 'tmpfs', 'tmpfs', '/run');
+	run(qw(ip link set lo up));
+	run(qw(ip link add bridge0 type bridge));
+	run(qw(ip address add 10.77.0.254/24 dev bridge0));
+	run(qw(ip link set bridge0 up));
+	return;
+}
+
 sub new
 {
 	my ($class, %options) = @_;
 
-	run('mount', '-t', 'tmpfs', 'tmpfs', '/run');
-	run(qw(ip link set lo up));
-	run(qw(ip link add bridge0 type bridge));
-	run(qw(ip link set bridge0 up));
+	make_bridge();
 	return $class->SUPER::new(%options, tls => 1);
 }
 
@@ -71,29 +78,35 @@ sub inside
 	return ('nsenter', "--net=/run/netns/member$id", @command);
 }
 
+# The network namespace of a server, when it is first asked for.
+sub make_network
+{
+	my ($self, $id) = @_;
+
+	return if $self->{wrapper}{$id};
+	run('ip', 'netns', 'add', "member$id");
+	run('ip', 'link', 'add', "member$id", 'type', 'veth', 'peer', 'name', 'eth0', 'netns', "member$id");
+	run('ip', 'link', 'set', "member$id", 'master', 'bridge0', 'up');
+	run(inside($id, qw(ip link set lo up)));
+	run(inside($id, qw(ip address add), "10.77.0.$id/24", qw(dev eth0)));
+	run(inside($id, qw(ip link set eth0 up)));
+
+	# pg_ctl of this server starts it in there; its socket is a file, for all
+	my $directory = PostgreSQL::Test::Utils::tempdir();
+	my ($pg_ctl) = grep { -x } map { "$_/pg_ctl" } split /:/, $ENV{PATH};
+	open(my $out, '>', "$directory/pg_ctl") or croak "could not write \"$directory/pg_ctl\": $!";
+	print $out "#!/bin/sh\nexec ", join(' ', inside($id, $pg_ctl)), ' "$@"', "\n";
+	close($out);
+	chmod(0755, "$directory/pg_ctl");
+	$self->{wrapper}{$id} = $directory;
+	return;
+}
+
 sub make_node
 {
 	my ($self, $id, $conf) = @_;
 
-	if (!$self->{network}{$id})
-	{
-		$self->{network}{$id} = 1;
-		run('ip', 'netns', 'add', "member$id");
-		run('ip', 'link', 'add', "member$id", 'type', 'veth', 'peer', 'name', 'eth0', 'netns', "member$id");
-		run('ip', 'link', 'set', "member$id", 'master', 'bridge0', 'up');
-		run(inside($id, qw(ip link set lo up)));
-		run(inside($id, qw(ip address add), "10.77.0.$id/24", qw(dev eth0)));
-		run(inside($id, qw(ip link set eth0 up)));
-
-		# pg_ctl of this server starts it in there; its socket is a file, for all
-		my $directory = PostgreSQL::Test::Utils::tempdir();
-		my ($pg_ctl) = grep { -x } map { "$_/pg_ctl" } split /:/, $ENV{PATH};
-		open(my $out, '>', "$directory/pg_ctl") or croak "could not write \"$directory/pg_ctl\": $!";
-		print $out "#!/bin/sh\nexec ", join(' ', inside($id, $pg_ctl)), ' "$@"', "\n";
-		close($out);
-		chmod(0755, "$directory/pg_ctl");
-		$self->{wrapper}{$id} = $directory;
-	}
+	$self->make_network($id);
 	return $self->SUPER::make_node($id,
 		"pgraft.address = '10.77.0.$id'\npgraft.port = @{[ PORT ]}\n" . ($conf // ''));
 }
@@ -122,6 +135,18 @@ sub deafen
 	my ($self, $to, @from) = @_;
 
 	run(inside($to, qw(iptables -w -A INPUT -s), "10.77.0.$_", qw(-j DROP))) for @from;
+	return;
+}
+
+# Of what they send, only what belongs to the consensus is lost.
+sub deafen_consensus
+{
+	my ($self, $to, @from) = @_;
+
+	for my $id (@from)
+	{
+		run(inside($to, qw(iptables -w -A INPUT -s), "10.77.0.$id", qw(-p tcp), $_, PORT, qw(-j DROP))) for qw(--dport --sport);
+	}
 	return;
 }
 
