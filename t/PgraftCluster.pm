@@ -25,7 +25,7 @@ use constant DEFAULT_DEADLINE => 60;    # seconds
 
 # What a test may do to the disk of a member, and what it can count; the order of
 # the fields of struct Control in test/preload/pgraft_disk_faults.c.
-my @disk_fields = qw(stall delay_ms fail_syncs no_space short_writes
+my @disk_fields = qw(stall delay_ms fail_syncs no_space short_writes stall_snapshots
   waiting syncs failed retried refused shortened);
 
 # Options: nodes (3), tls (0), conf (text for every postgresql.conf), disk_faults

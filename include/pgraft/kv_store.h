@@ -47,10 +47,15 @@ extern bool pgraft_kv_store_delete(const char *key, uint32 key_length);
 /* Prefix length 0 deletes everything.  Returns how many keys went. */
 extern uint64 pgraft_kv_store_delete_prefix(const char *prefix, uint32 prefix_length);
 
-/* Visits every entry, in no order; stops when visit returns false, which is
- * then also the result. */
-extern bool pgraft_kv_store_visit(bool (*visit) (void *arg, const PgraftKvRecord *record),
-								  void *arg);
+/*
+ * The image of the store at the moment of begin (kv_image.c).  next has one
+ * entry visited; false: there was none left, and the image is complete.  Entries
+ * are also visited within pgraft_kv_store_set() and the deletions.  In no order,
+ * each once.  end gives an image up.
+ */
+extern void pgraft_kv_image_begin(void (*visitor) (const PgraftKvRecord *record));
+extern bool pgraft_kv_image_next(void);
+extern void pgraft_kv_image_end(void);
 
 /* Of the store as it is now, known to the worker without a walk. */
 extern uint64 pgraft_kv_store_keys(void);

@@ -43,9 +43,17 @@ extern void pgraft_state_reset(void);
  */
 extern bool pgraft_state_apply(const struct raft_entry *entry, PgraftApplyResult *result);
 
-/* Serialises everything through write(); false when write returned false. */
-extern bool pgraft_state_save(bool (*write) (void *arg, const void *data, size_t length),
-							  void *arg);
+/*
+ * Serialises the state as it is when save_begin is called (state_image.c).  step
+ * does so for about budget_us and returns true when that was all; commands may be
+ * applied between steps, and then write() is called by pgraft_state_apply(), too.
+ * write() takes note of its failures itself.  cancel may be called at any time,
+ * and pgraft_state_reset() does so.
+ */
+extern void pgraft_state_save_begin(void (*write) (void *arg, const void *data, size_t length),
+									void *arg);
+extern bool pgraft_state_save_step(int budget_us);
+extern void pgraft_state_save_cancel(void);
 
 /* Feeds a snapshot in pieces of any size; finish checks that it was whole. */
 extern void pgraft_state_load_begin(void);

@@ -225,8 +225,10 @@ extern int pgraft_storage_read_snapshot(void *storage, raft_index index,
 /* ----------------------------------------------------------------
  * Local snapshots
  *
- * begin, write and publish run on the loop; finish (fsync, rename, directory
- * fsync: the slow part) may run on the flush thread, between jobs.  publish
+ * begin and publish run on the loop; write, flush and finish (fsync, rename,
+ * directory fsync: the slow part) may run on another thread, one at a time, also
+ * while the flush thread executes jobs.  flush makes the disk begin early with
+ * what finish would otherwise bring all at once; a failure is final.  publish
  * makes the finished snapshot the newest one and frees the writer; the one
  * before is unlinked when the next prepared batch, which names the new one, is
  * durable and completed (a crash before that returns to it).  Then the host calls raft_compact() and
@@ -243,6 +245,8 @@ extern PgraftErrorCode pgraft_snapshot_begin(PgraftStorage *storage,
 											 PgraftError *error);
 extern PgraftErrorCode pgraft_snapshot_write(PgraftSnapshotWriter *writer,
 											 const void *data, size_t length,
+											 PgraftError *error);
+extern PgraftErrorCode pgraft_snapshot_flush(PgraftSnapshotWriter *writer,
 											 PgraftError *error);
 extern PgraftErrorCode pgraft_snapshot_finish(PgraftSnapshotWriter *writer,
 											  PgraftError *error);

@@ -3,7 +3,7 @@
  * worker.h
  *	  What the files of the consensus worker share among themselves.
  *
- * One process, one thread (besides the flush thread of flush.h); nothing here is
+ * One process, one thread (besides those of flush.h); nothing here is
  * shared memory.
  *
  *		worker.c	process: start, event loop, signals, end
@@ -89,7 +89,9 @@ typedef struct PgraftNode
 	bool		installing;		/* waiting for a snapshot to be durable */
 	bool		hint_dirty;		/* commit hint newer than on disk */
 	raft_time	hint_written;
-	PgraftSnapshotWriter *snapshot; /* being finished by the flush thread */
+	PgraftSnapshotWriter *snapshot; /* our own, not yet handed back */
+	bool		saving;			/* the store is being serialised for it */
+	bool		snapshot_cancelled; /* it is to be dropped then */
 	PgraftJob  *snapshot_job;	/* records a finished one in the log */
 	struct raft_snapshot_meta *snapshot_meta;
 	unsigned int notices;		/* RAFT_NOTICE_* since the last publishing */
@@ -151,6 +153,8 @@ extern PgraftResult pgraft_node_disk_accepts(PgraftNode *node);
 extern void pgraft_turn_updates(PgraftNode *node);
 extern void pgraft_turn_flushed(PgraftNode *node);
 extern void pgraft_turn_housekeeping(PgraftNode *node);
+extern void pgraft_turn_snapshot(PgraftNode *node);
+extern bool pgraft_turn_snapshot_goes_on(PgraftNode *node);
 extern bool pgraft_start_snapshot(PgraftNode *node, raft_index *index, PgraftError *error);
 
 /* peers.c */
@@ -170,7 +174,9 @@ extern void pgraft_service_applied(PgraftNode *node, const struct raft_entry *en
 extern void pgraft_service_read_ready(PgraftNode *node, const struct raft_read_result *read);
 extern void pgraft_service_leader_changed(PgraftNode *node);
 extern void pgraft_service_peer_changed(PgraftNode *node, raft_id peer);
-extern void pgraft_service_snapshot_done(PgraftNode *node, raft_index index, bool ok);
+/* error: why there is none; NULL = there is one */
+extern void pgraft_service_snapshot_done(PgraftNode *node, raft_index index,
+										 const PgraftError *error);
 extern int	pgraft_service_request(PgraftNode *node, const PgraftFrameHeader *header,
 								   const unsigned char *payload);
 extern int	pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,

@@ -6,10 +6,14 @@
  *
  * Rules of this room: the thread runs with all signals blocked and calls
  * nothing of PostgreSQL, not palloc, not ereport, not a latch; only
- * pgraft_storage_execute_many(), pgraft_snapshot_finish() and libc.  It shares
- * two lists with the loop, under a mutex that nobody holds during I/O, and an
- * eventfd.  Work is executed in the order of submission; jobs that queue up
- * while one flush runs share the next one (group commit).
+ * pgraft_storage_execute_many() and libc.  It shares two lists with the loop,
+ * under a mutex that nobody holds during I/O, and an eventfd.  Work is executed
+ * in the order of submission; jobs that queue up while one flush runs share the
+ * next one (group commit).
+ *
+ * Snapshots of our own are written by a thread beside this one (saver.c), which
+ * keeps the same rules: no batch waits for a snapshot, and a slow snapshot is
+ * no silent disk.
  *
  * The loop never waits here: the list of waiting work has no end.  It stays
  * short because the loop's proposals stop at PGRAFT_FLUSH_LIMIT and the peers'
@@ -31,23 +35,22 @@
  */
 #include "pgraft/platform.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "pgraft/flush.h"
+#include "threads.h"
 
 #define GROUP_SIZE 64			/* jobs per fdatasync */
 #define IDLE_MS 200				/* quiet time after which segments are prepared */
 #define SPACE_RETRY_MS 1000
 
+/* so much serialised data waits for the disk; the loop makes no more then */
+#define SNAPSHOT_BACKLOG_BYTES (4 * 1024 * 1024)
+
 typedef struct FlushItem
 {
 	struct FlushItem *next;
-	PgraftJob  *job;			/* one of the two */
-	PgraftSnapshotWriter *snapshot;
+	PgraftJob  *job;
 	PgraftErrorCode code;
 	struct timespec submitted;
 } FlushItem;
@@ -61,6 +64,7 @@ typedef struct FlushList
 struct PgraftFlush
 {
 	PgraftStorage *storage;
+	PgraftSaver *saver;
 	pthread_t	thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t work;		/* to the thread: work, or stop */
@@ -73,7 +77,6 @@ struct PgraftFlush
 	bool		has_ended;
 	bool		no_space;
 	PgraftError failure;		/* of the first final failure */
-	PgraftError snapshot_failure;	/* of the last snapshot that failed */
 	unsigned	unfinished;		/* items in waiting and group */
 	struct timespec progress;	/* when the last group was finished */
 	FlushList	waiting;
@@ -91,20 +94,15 @@ static void finish_group(PgraftFlush *flush);
 static void execute_group(PgraftFlush *flush);
 static void execute_jobs(PgraftFlush *flush);
 static bool wait_for_space(PgraftFlush *flush);
-static void ring(PgraftFlush *flush);
-static bool submit(PgraftFlush *flush, PgraftJob *job, PgraftSnapshotWriter *snapshot);
 static void list_add(FlushList *list, FlushItem *item);
 static FlushItem *list_take(FlushList *list);
 static void drop_items(FlushList *list);
-static long ms_between(const struct timespec *from, const struct timespec *until);
-static void deadline_after(struct timespec *until, int ms);
 
 PgraftFlush *
 pgraft_flush_start(PgraftStorage *storage, PgraftError *error)
 {
 	PgraftFlush *flush = calloc(1, sizeof(PgraftFlush));
-	sigset_t	all;
-	sigset_t	before;
+	struct timespec at_once;
 	int			result;
 
 	if (flush == NULL || !set_up_locks(flush))
@@ -122,17 +120,21 @@ pgraft_flush_start(PgraftStorage *storage, PgraftError *error)
 		tear_down(flush);
 		return NULL;
 	}
-
-	/* the thread inherits this mask; PostgreSQL's handlers must never run there */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	result = pthread_create(&flush->thread, NULL, flush_main, flush);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	flush->saver = pgraft_saver_start(flush->event_fd, error);
+	if (flush->saver == NULL)
+	{
+		tear_down(flush);
+		return NULL;
+	}
+	result = pgraft_thread_start(&flush->thread, flush_main, flush);
 	if (result != 0)
 	{
 		pgraft_error(error, PGRAFT_ERR_IO, "could not create flush thread: %s",
 					 strerror(result));
-		tear_down(flush);
+		pgraft_deadline_after(&at_once, 1000);
+		pgraft_saver_ask_to_stop(flush->saver);
+		if (pgraft_saver_stop(flush->saver, &at_once))
+			tear_down(flush);
 		return NULL;
 	}
 	return flush;
@@ -141,18 +143,8 @@ pgraft_flush_start(PgraftStorage *storage, PgraftError *error)
 static bool
 set_up_locks(PgraftFlush *flush)
 {
-	pthread_condattr_t attributes;
-	bool		done;
-
-	if (pthread_mutex_init(&flush->mutex, NULL) != 0)
-		return false;
-	if (pthread_condattr_init(&attributes) != 0)
-		return false;
-	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-	done = pthread_cond_init(&flush->work, &attributes) == 0 &&
-		pthread_cond_init(&flush->ended, &attributes) == 0;
-	pthread_condattr_destroy(&attributes);
-	return done;
+	return pthread_mutex_init(&flush->mutex, NULL) == 0 &&
+		pgraft_condition_init(&flush->work) && pgraft_condition_init(&flush->ended);
 }
 
 /* The thread has ended, or never was. */
@@ -179,7 +171,8 @@ pgraft_flush_stop(PgraftFlush *flush, int patience_ms)
 	struct timespec until;
 	bool		has_ended;
 
-	deadline_after(&until, patience_ms);
+	pgraft_deadline_after(&until, patience_ms);
+	pgraft_saver_ask_to_stop(flush->saver);
 	pthread_mutex_lock(&flush->mutex);
 	flush->stop = true;
 	pthread_cond_signal(&flush->work);
@@ -188,13 +181,14 @@ pgraft_flush_stop(PgraftFlush *flush, int patience_ms)
 		;
 	has_ended = flush->has_ended;
 	pthread_mutex_unlock(&flush->mutex);
-	if (!has_ended)
-	{
-		/* it may wake up at any time, and ends by itself then */
+
+	/* what does not end now may wake up at any time, and ends by itself then */
+	if (has_ended)
+		pthread_join(flush->thread, NULL);
+	else
 		pthread_detach(flush->thread);
+	if (!pgraft_saver_stop(flush->saver, &until) || !has_ended)
 		return false;
-	}
-	pthread_join(flush->thread, NULL);
 	tear_down(flush);
 	return true;
 }
@@ -208,24 +202,11 @@ pgraft_flush_fd(const PgraftFlush *flush)
 bool
 pgraft_flush_submit(PgraftFlush *flush, PgraftJob *job)
 {
-	return submit(flush, job, NULL);
-}
-
-bool
-pgraft_flush_submit_snapshot(PgraftFlush *flush, PgraftSnapshotWriter *writer)
-{
-	return submit(flush, NULL, writer);
-}
-
-static bool
-submit(PgraftFlush *flush, PgraftJob *job, PgraftSnapshotWriter *snapshot)
-{
 	FlushItem  *item = calloc(1, sizeof(FlushItem));
 
 	if (item == NULL)
 		return false;
 	item->job = job;
-	item->snapshot = snapshot;
 	item->code = PGRAFT_OK;
 	clock_gettime(CLOCK_MONOTONIC, &item->submitted);
 	pthread_mutex_lock(&flush->mutex);
@@ -236,32 +217,59 @@ submit(PgraftFlush *flush, PgraftJob *job, PgraftSnapshotWriter *snapshot)
 	return true;
 }
 
+void
+pgraft_flush_snapshot_data(PgraftFlush *flush, PgraftSnapshotWriter *writer,
+						   const void *data, size_t length)
+{
+	pgraft_saver_data(flush->saver, writer, data, length);
+}
+
+void
+pgraft_flush_submit_snapshot(PgraftFlush *flush, PgraftSnapshotWriter *writer)
+{
+	pgraft_saver_end(flush->saver, writer, false);
+}
+
+void
+pgraft_flush_cancel_snapshot(PgraftFlush *flush, PgraftSnapshotWriter *writer)
+{
+	pgraft_saver_end(flush->saver, writer, true);
+}
+
+bool
+pgraft_flush_wants_snapshot_data(PgraftFlush *flush)
+{
+	return pgraft_saver_backlog(flush->saver) < SNAPSHOT_BACKLOG_BYTES;
+}
+
 bool
 pgraft_flush_reap(PgraftFlush *flush, PgraftFlushDone *done, PgraftError *error)
 {
 	FlushItem  *item;
+	uint64		ignored;
 
 	pthread_mutex_lock(&flush->mutex);
 	item = list_take(&flush->done);
-	if (item == NULL)
+	if (item != NULL)
 	{
-		uint64		ignored;
-
-		/* nothing left: quiet the descriptor; it fails when that is done already */
-		if (read(flush->event_fd, &ignored, sizeof(ignored)) < 0)
-			ignored = 0;
+		memset(done, 0, sizeof(*done));
+		done->job = item->job;
+		done->code = item->code;
+		if (item->code != PGRAFT_OK)
+			*error = flush->failure;
 		pthread_mutex_unlock(&flush->mutex);
-		return false;
+		free(item);
+		return true;
 	}
-	done->job = item->job;
-	done->snapshot = item->snapshot;
-	done->code = item->code;
-	if (item->code != PGRAFT_OK)
-		*error = item->snapshot != NULL && flush->failure.code == PGRAFT_OK ?
-			flush->snapshot_failure : flush->failure;
+
+	/*
+	 * Quiet the descriptor; it fails when that is done already.  The snapshot
+	 * comes after that: whatever it rings for later is news.
+	 */
+	if (read(flush->event_fd, &ignored, sizeof(ignored)) < 0)
+		ignored = 0;
 	pthread_mutex_unlock(&flush->mutex);
-	free(item);
-	return true;
+	return pgraft_saver_reap(flush->saver, done, error);
 }
 
 bool
@@ -297,7 +305,8 @@ pgraft_flush_waiting_ms(PgraftFlush *flush)
 	pthread_mutex_lock(&flush->mutex);
 	oldest = flush->n_group > 0 ? flush->group[0] : flush->waiting.first;
 	if (oldest != NULL)
-		ms = Min(ms_between(&oldest->submitted, &now), ms_between(&flush->progress, &now));
+		ms = Min(pgraft_ms_between(&oldest->submitted, &now),
+				 pgraft_ms_between(&flush->progress, &now));
 	pthread_mutex_unlock(&flush->mutex);
 	return ms > 0 ? (unsigned long) ms : 0;
 }
@@ -342,7 +351,7 @@ wait_for_work(PgraftFlush *flush)
 		pthread_cond_wait(&flush->work, &flush->mutex);
 		return;
 	}
-	deadline_after(&until, IDLE_MS);
+	pgraft_deadline_after(&until, IDLE_MS);
 	if (pthread_cond_timedwait(&flush->work, &flush->mutex, &until) != ETIMEDOUT)
 		return;
 	flush->prepared = true;
@@ -357,7 +366,7 @@ wait_for_work(PgraftFlush *flush)
 		flush->failure = error;
 }
 
-/* A run of jobs, or one snapshot.  False = stop. */
+/* A run of jobs.  False = stop. */
 static bool
 take_group(PgraftFlush *flush)
 {
@@ -365,15 +374,7 @@ take_group(PgraftFlush *flush)
 	while (flush->waiting.first == NULL && !flush->stop)
 		wait_for_work(flush);
 	while (!flush->stop && flush->n_group < GROUP_SIZE && flush->waiting.first != NULL)
-	{
-		bool		alone = flush->waiting.first->snapshot != NULL;
-
-		if (alone && flush->n_group > 0)
-			break;
 		flush->group[flush->n_group++] = list_take(&flush->waiting);
-		if (alone)
-			break;
-	}
 	pthread_mutex_unlock(&flush->mutex);
 	return flush->n_group > 0;
 }
@@ -390,34 +391,22 @@ finish_group(PgraftFlush *flush)
 	flush->n_group = 0;
 	clock_gettime(CLOCK_MONOTONIC, &flush->progress);
 	pthread_mutex_unlock(&flush->mutex);
-	ring(flush);
+	pgraft_ring(flush->event_fd);
 }
 
 static void
 execute_group(PgraftFlush *flush)
 {
-	PgraftError error;
 	int			i;
 
 	/* only this thread sets it */
-	if (flush->failure.code != PGRAFT_OK)
-	{
-		for (i = 0; i < flush->n_group; i++)
-			flush->group[i]->code = flush->failure.code;
-		return;
-	}
-	if (flush->group[0]->snapshot == NULL)
+	if (flush->failure.code == PGRAFT_OK)
 	{
 		execute_jobs(flush);
 		return;
 	}
-
-	/* a snapshot that fails costs nothing: the log still has everything */
-	memset(&error, 0, sizeof(error));
-	flush->group[0]->code = pgraft_snapshot_finish(flush->group[0]->snapshot, &error);
-	pthread_mutex_lock(&flush->mutex);
-	flush->snapshot_failure = error;
-	pthread_mutex_unlock(&flush->mutex);
+	for (i = 0; i < flush->n_group; i++)
+		flush->group[i]->code = flush->failure.code;
 }
 
 static void
@@ -453,29 +442,18 @@ wait_for_space(PgraftFlush *flush)
 	bool		news;
 	bool		go_on;
 
-	deadline_after(&until, SPACE_RETRY_MS);
+	pgraft_deadline_after(&until, SPACE_RETRY_MS);
 	pthread_mutex_lock(&flush->mutex);
 	news = !flush->no_space;
 	flush->no_space = true;
 	if (news)
-		ring(flush);
+		pgraft_ring(flush->event_fd);
 	while (!flush->stop &&
 		   pthread_cond_timedwait(&flush->work, &flush->mutex, &until) == 0)
 		;
 	go_on = !flush->stop;
 	pthread_mutex_unlock(&flush->mutex);
 	return go_on;
-}
-
-/* Wakes the loop. */
-static void
-ring(PgraftFlush *flush)
-{
-	uint64		one = 1;
-
-	/* fails when the counter is full; then it is readable anyway */
-	if (write(flush->event_fd, &one, sizeof(one)) < 0)
-		return;
 }
 
 /* ----------------------------------------------------------------
@@ -515,29 +493,7 @@ drop_items(FlushList *list)
 
 	while ((item = list_take(list)) != NULL)
 	{
-		if (item->job != NULL)
-			pgraft_job_discard(item->job);
-		if (item->snapshot != NULL)
-			pgraft_snapshot_abort(item->snapshot);
+		pgraft_job_discard(item->job);
 		free(item);
-	}
-}
-
-static long
-ms_between(const struct timespec *from, const struct timespec *until)
-{
-	return (until->tv_sec - from->tv_sec) * 1000 + (until->tv_nsec - from->tv_nsec) / 1000000;
-}
-
-static void
-deadline_after(struct timespec *until, int ms)
-{
-	clock_gettime(CLOCK_MONOTONIC, until);
-	until->tv_sec += ms / 1000;
-	until->tv_nsec += ms % 1000 * 1000000L;
-	if (until->tv_nsec >= 1000000000L)
-	{
-		until->tv_sec++;
-		until->tv_nsec -= 1000000000L;
 	}
 }

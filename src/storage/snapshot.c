@@ -31,8 +31,9 @@
  *
  * The table lets a chunk in the middle be checked before it is sent to a peer.
  *
- * Writers belong to one thread at a time: a local one to the loop, but for
- * finish; an incoming one to the flush thread.  Readers belong to the loop.
+ * Writers belong to one thread at a time: a local one to the loop, then to
+ * saver.c, then to the loop again; an incoming one to the flush thread.  Readers
+ * belong to the loop.
  *
  * Copyright (c) 2026, pgraft contributors
  *

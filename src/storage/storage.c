@@ -240,7 +240,17 @@ pgraft_snapshot_write(PgraftSnapshotWriter *writer, const void *data,
 									   data, length, error);
 }
 
-/* May run on the flush thread: touches the writer and constant fields only. */
+PgraftErrorCode
+pgraft_snapshot_flush(PgraftSnapshotWriter *writer, PgraftError *error)
+{
+	PgraftIo   *io = writer->storage->io;
+
+	if (io->fdatasync(io, writer->file.fd) < 0)
+		return pgraft_flush_error(error, "fdatasync file", writer->file.temporary);
+	return PGRAFT_OK;
+}
+
+/* Like write and flush, touches the writer and constant fields only. */
 PgraftErrorCode
 pgraft_snapshot_finish(PgraftSnapshotWriter *writer, PgraftError *error)
 {

@@ -250,7 +250,10 @@ pgraft_kv_store_set(const PgraftKvRecord *record)
 	 */
 	item = dshash_find(pgraft_kv_table(), &probe, false);
 	if (item == NULL)
+	{
+		pgraft_kv_image_reserve();
 		block = allocate_block(needed);
+	}
 	else
 	{
 		bool		suitable = block_is_suitable(item, needed);
@@ -268,7 +271,12 @@ pgraft_kv_store_set(const PgraftKvRecord *record)
 	item = dshash_find_or_insert(pgraft_kv_table(), &probe, &found);
 
 	if (found)
+	{
+		pgraft_kv_image_changing(item);
 		forget_item(item);
+	}
+	else
+		pgraft_kv_image_add(item);
 	if (DsaPointerIsValid(block))
 	{
 		if (found)
@@ -340,6 +348,8 @@ pgraft_kv_store_delete(const char *key, uint32 key_length)
 
 	pg_atomic_write_u32(&pgraft_kv_root->deleting, 1);
 	pg_write_barrier();
+	pgraft_kv_image_changing(item);
+	pgraft_kv_image_remove(item);
 	forget_item(item);
 	block = item->key.block;
 	dshash_delete_entry(pgraft_kv_table(), item); /* releases the lock */
@@ -363,6 +373,9 @@ pgraft_kv_store_delete_prefix(const char *prefix, uint32 prefix_length)
 
 		if (!pgraft_kv_begins_with(item, prefix, prefix_length))
 			continue;
+		pgraft_kv_image_changing(item);
+		if (prefix_length > 0)
+			pgraft_kv_image_remove(item);
 		forget_item(item);
 		dshash_delete_current(&scan);
 		dsa_free(pgraft_dsa(), block);
@@ -380,33 +393,9 @@ pgraft_kv_store_delete_prefix(const char *prefix, uint32 prefix_length)
 		store_bytes = 0;
 		store_digest = 0;
 		store_memory = 0;
+		pgraft_kv_image_reset();
 	}
 	return deleted;
-}
-
-bool
-pgraft_kv_store_visit(bool (*visit) (void *arg, const PgraftKvRecord *record), void *arg)
-{
-	dshash_seq_status scan;
-	KvItem	   *item;
-	bool		go_on = true;
-
-	dshash_seq_init(&scan, pgraft_kv_table(), false);
-	while (go_on && (item = dshash_seq_next(&scan)) != NULL)
-	{
-		PgraftKvRecord record;
-
-		record.key = pgraft_kv_item_bytes(item);
-		record.key_length = item->key.length;
-		record.value = record.key + item->key.length;
-		record.value_length = item->value_length;
-		record.create_revision = item->create_revision;
-		record.mod_revision = item->mod_revision;
-		record.version = item->version;
-		go_on = visit(arg, &record);
-	}
-	dshash_seq_term(&scan);
-	return go_on;
 }
 
 uint64

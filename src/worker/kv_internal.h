@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * kv_internal.h
- *	  What kv.c (entries, one at a time) and kv_scan.c (many at once) know of
- *	  the store in shared memory.  Nobody else includes it.
+ *	  What kv.c (entries, one at a time), kv_scan.c (many at once) and kv_image.c
+ *	  (all of them, for a snapshot) know of the store in shared memory.  Nobody
+ *	  else includes it.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -40,6 +41,8 @@ typedef struct KvItem
 	uint64		version;
 	uint64		digest;			/* of all the above that is replicated, and of the
 								 * bytes */
+	uint32		position;		/* kv_image.c: in its array */
+	uint32		image;			/* kv_image.c: needs no visit for that one */
 } KvItem;
 
 typedef struct KvRoot
@@ -65,5 +68,13 @@ extern bool pgraft_kv_begins_with(const KvItem *item, const char *prefix,
 
 /* A consistent copy of the published counters, without a lock. */
 extern void pgraft_kv_read_stats(PgraftKvStats *stats);
+
+/* ---- kv_image.c, for kv.c ---- */
+
+extern void pgraft_kv_image_reserve(void);
+extern void pgraft_kv_image_add(KvItem *item);
+extern void pgraft_kv_image_changing(KvItem *item);
+extern void pgraft_kv_image_remove(KvItem *item);
+extern void pgraft_kv_image_reset(void);
 
 #endif							/* PGRAFT_KV_INTERNAL_H */

@@ -331,7 +331,10 @@ close_member(PgraftNode *node)
 	node->flush = NULL;
 	node->disk_full = false;
 	node->disk_stalled = false;
-	node->snapshot = NULL;		/* the flush thread's end has dropped it */
+	pgraft_state_save_cancel();
+	node->saving = false;
+	node->snapshot_cancelled = false;
+	node->snapshot = NULL;		/* the threads' end has dropped it */
 	node->snapshot_job = NULL;
 	if (node->raft != NULL)
 		raft_destroy(node->raft);

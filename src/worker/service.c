@@ -562,18 +562,21 @@ step_snapshot(PgraftNode *node, PgraftOperation *op)
 }
 
 void
-pgraft_service_snapshot_done(PgraftNode *node, raft_index index, bool success)
+pgraft_service_snapshot_done(PgraftNode *node, raft_index index, const PgraftError *error)
 {
+	PgraftResult result = PGRAFT_RESULT_OK;
 	int			i;
 
+	if (error != NULL)
+		result = error->code == PGRAFT_ERR_NO_SPACE ? PGRAFT_RESULT_NO_SPACE :
+			PGRAFT_RESULT_FAILED;
 	for (i = pgraft_operation_count() - 1; i >= 0; i--)
 	{
 		PgraftOperation *op = pgraft_operation_active(i);
 
 		if (op->phase == PGRAFT_PHASE_SNAPSHOT && op->index <= index)
-			pgraft_operation_answer(node, op,
-									success ? PGRAFT_RESULT_OK : PGRAFT_RESULT_FAILED,
-									success ? NULL : "The snapshot could not be written.");
+			pgraft_operation_answer(node, op, result,
+									error != NULL ? error->message : NULL);
 	}
 }
 

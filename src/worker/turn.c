@@ -27,6 +27,7 @@
 #include "pgraft/worker.h"
 
 #define SNAPSHOT_RETRY_MS 10000 /* after one that failed */
+#define SNAPSHOT_STEP_US 1000	/* serialising a snapshot, per turn */
 #define HINT_INTERVAL_MS 1000	/* commit hint on disk is at most this old */
 
 static raft_u64 write_update(PgraftNode *node, const struct raft_update *update);
@@ -42,12 +43,12 @@ static void installed(PgraftNode *node);
 static void snapshot_finished(PgraftNode *node, const PgraftFlushDone *done,
 							  const PgraftError *error);
 static void snapshot_failed(PgraftNode *node, const PgraftError *error);
+static void cancel_snapshot(PgraftNode *node);
 static PgraftJob *write_hint(PgraftNode *node, bool sync);
-static bool snapshot_piece(void *arg, const void *data, size_t length);
+static void snapshot_piece(void *arg, const void *data, size_t length);
 
 static raft_time snapshot_retry_at = 0;
 static bool snapshot_failure_said = false;
-static PgraftError piece_error; /* of snapshot_piece() */
 
 void
 pgraft_turn_updates(PgraftNode *node)
@@ -234,7 +235,7 @@ pgraft_turn_flushed(PgraftNode *node)
 		if (done.job == node->snapshot_job)
 		{
 			node->snapshot_job = NULL;
-			pgraft_service_snapshot_done(node, node->snapshot_meta->index, true);
+			pgraft_service_snapshot_done(node, node->snapshot_meta->index, NULL);
 		}
 		pgraft_storage_complete(node->storage, done.job);
 		epoch_durable(node, epoch);
@@ -251,6 +252,7 @@ installed(PgraftNode *node)
 
 	memset(&error, 0, sizeof(error));
 	node->installing = false;
+	cancel_snapshot(node);
 	node->status.store_loaded = false;
 	pgraft_publish(node, true);
 	if (!pgraft_node_load_snapshot(node, &error))
@@ -384,9 +386,9 @@ log_state(PgraftNode *node)
  */
 
 /*
- * Begins one at the applied index; the flush thread finishes it.  *index is
- * where it will be.  With nothing new applied, or one under way, only *index
- * is set.
+ * Begins one at the applied index; the turns that follow serialise the store
+ * (pgraft_turn_snapshot), a thread writes and finishes it.  *index is where it
+ * will be.  With nothing new applied, or one under way, only *index is set.
  */
 bool
 pgraft_start_snapshot(PgraftNode *node, raft_index *index, PgraftError *error)
@@ -421,34 +423,50 @@ pgraft_start_snapshot(PgraftNode *node, raft_index *index, PgraftError *error)
 		node->snapshot = NULL;
 		return false;
 	}
-	memset(&piece_error, 0, sizeof(piece_error));
-	if (!pgraft_state_save(snapshot_piece, node))
-	{
-		pgraft_snapshot_abort(node->snapshot);
-		node->snapshot = NULL;
-		if (piece_error.code != PGRAFT_OK)
-			*error = piece_error;
-		else
-			pgraft_error(error, PGRAFT_ERR_NOMEM, "could not save the store: out of memory");
-		return false;
-	}
 	*index = node->snapshot_meta->index;
-	if (!pgraft_flush_submit_snapshot(node->flush, node->snapshot))
-	{
-		pgraft_snapshot_abort(node->snapshot);
-		node->snapshot = NULL;
-		pgraft_error(error, PGRAFT_ERR_NOMEM, "out of memory");
-		return false;
-	}
+	node->saving = true;
+	pgraft_state_save_begin(snapshot_piece, node);
 	return true;
 }
 
-static bool
+static void
 snapshot_piece(void *arg, const void *data, size_t length)
 {
 	PgraftNode *node = arg;
 
-	return pgraft_snapshot_write(node->snapshot, data, length, &piece_error) == PGRAFT_OK;
+	pgraft_flush_snapshot_data(node->flush, node->snapshot, data, length);
+}
+
+/* Serialises a little more, unless the disk has enough to do with the rest. */
+void
+pgraft_turn_snapshot(PgraftNode *node)
+{
+	if (!node->saving || node->installing ||
+		!pgraft_flush_wants_snapshot_data(node->flush) ||
+		!pgraft_state_save_step(SNAPSHOT_STEP_US))
+		return;
+	node->saving = false;
+	pgraft_flush_submit_snapshot(node->flush, node->snapshot);
+}
+
+/* Is there a reason not to sleep? */
+bool
+pgraft_turn_snapshot_goes_on(PgraftNode *node)
+{
+	return node->saving && !node->installing &&
+		pgraft_flush_wants_snapshot_data(node->flush);
+}
+
+/* The leader's was newer. */
+static void
+cancel_snapshot(PgraftNode *node)
+{
+	if (!node->saving)
+		return;
+	pgraft_state_save_cancel();
+	node->saving = false;
+	node->snapshot_cancelled = true;
+	pgraft_flush_cancel_snapshot(node->flush, node->snapshot);
 }
 
 static void
@@ -458,11 +476,18 @@ snapshot_finished(PgraftNode *node, const PgraftFlushDone *done, const PgraftErr
 	raft_index	first_kept;
 
 	node->snapshot = NULL;
+	if (node->snapshot_cancelled)
+	{
+		node->snapshot_cancelled = false;
+		pgraft_snapshot_abort(done->snapshot);
+		pgraft_service_snapshot_done(node, index, NULL);
+		return;
+	}
 	if (done->code != PGRAFT_OK)
 	{
 		pgraft_snapshot_abort(done->snapshot);
 		snapshot_failed(node, error);
-		pgraft_service_snapshot_done(node, index, false);
+		pgraft_service_snapshot_done(node, index, error);
 		return;
 	}
 	snapshot_failure_said = false;

@@ -176,6 +176,7 @@ one_turn(void)
 	if (node.net != NULL)
 		pgraft_net_flush(node.net);
 	pgraft_turn_housekeeping(&node);
+	pgraft_turn_snapshot(&node);
 	pgraft_publish(&node, false);
 	show_state();
 }
@@ -186,6 +187,8 @@ sleep_time(void)
 	raft_time	now = pgraft_monotonic_ms();
 	raft_time	deadline = node.now + MAX_SLEEP_MS;
 
+	if (pgraft_turn_snapshot_goes_on(&node))
+		return 0;
 	if (node.raft != NULL && !node.installing)
 		deadline = Min(deadline, raft_next_deadline(node.raft));
 	if (node.net != NULL)

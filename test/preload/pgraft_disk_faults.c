@@ -50,9 +50,11 @@ typedef struct Control
 	int64_t		no_space;		/* 1: every write fails with ENOSPC; 2: those
 								 * that would make the file longer, only */
 	int64_t		short_writes;	/* writes take half of what they are given */
+	int64_t		stall_snapshots;	/* flushes of files of a snapshot that is being
+									 * written wait while this is not 0 */
 
 	/* written here */
-	int64_t		waiting;		/* flushes that are stalled now */
+	int64_t		waiting;		/* flushes that are stalled now, of either kind */
 	int64_t		syncs;			/* that came to their end, delayed or not */
 	int64_t		failed;			/* that were made to fail */
 	int64_t		retried;		/* of a file that had failed before */
@@ -63,6 +65,8 @@ typedef struct Control
 static void set_up(void) __attribute__((constructor));
 static void *next_function(const char *name);
 static int	concerns(int fd);
+static int	file_name(int fd, char *path);
+static int	is_snapshot(int fd);
 static int	before_sync(int fd);
 static int	note_failed_file(int fd, int add);
 static int	refuse_write(int fd, off_t end);
@@ -130,31 +134,52 @@ next_function(const char *name)
 static int
 concerns(int fd)
 {
+	char		path[PATH_MAX];
+	int			length;
+
+	if (control == NULL || fd < 0)
+		return 0;
+	length = file_name(fd, path);
+
+	/* the directory itself is flushed, too */
+	return length > 0 && (size_t) length + 1 >= directory_length &&
+		memcmp(path, directory, directory_length) == 0;
+}
+
+/* With a slash behind it; returns the length without that, or -1. */
+static int
+file_name(int fd, char *path)
+{
 	char		link[64] = "/proc/self/fd/";
 	char		digits[16];
-	char		path[PATH_MAX];
 	ssize_t		length;
 	int			saved_errno = errno;
 	int			n = 0;
 	int			i = (int) strlen(link);
 
-	if (control == NULL || fd < 0)
-		return 0;
 	do
 		digits[n++] = (char) ('0' + fd % 10);
 	while ((fd /= 10) > 0);
 	while (n > 0)
 		link[i++] = digits[--n];
 	link[i] = '\0';
-	length = readlink(link, path, sizeof(path) - 1);
+	length = readlink(link, path, PATH_MAX - 2);
 	errno = saved_errno;
 	if (length < 0)
-		return 0;
+		return -1;
+	path[length] = '/';
+	path[length + 1] = '\0';
+	return (int) length;
+}
 
-	/* the directory itself is flushed, too */
-	path[length++] = '/';
-	return (size_t) length >= directory_length &&
-		memcmp(path, directory, directory_length) == 0;
+/* A temporary file of a snapshot of the member's own. */
+static int
+is_snapshot(int fd)
+{
+	char		path[PATH_MAX];
+
+	return file_name(fd, path) > 0 && strstr(path, "/snapshot-") != NULL &&
+		strstr(path, ".tmp/") != NULL;
 }
 
 /* Waits as it is told to; -1 when the flush must fail. */
@@ -165,6 +190,13 @@ before_sync(int fd)
 	{
 		__sync_fetch_and_add(&control->waiting, 1);
 		while (control->stall)
+			sleep_ns(POLL_NS);
+		__sync_fetch_and_sub(&control->waiting, 1);
+	}
+	if (control->stall_snapshots && is_snapshot(fd))
+	{
+		__sync_fetch_and_add(&control->waiting, 1);
+		while (control->stall_snapshots)
 			sleep_ns(POLL_NS);
 		__sync_fetch_and_sub(&control->waiting, 1);
 	}

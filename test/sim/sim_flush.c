@@ -531,7 +531,7 @@ sim_snapshot_maybe(SimWorld *world, SimNode *node)
 			 node->life, NULL);
 }
 
-/* The flush thread finishes it between two jobs; the loop publishes it. */
+/* A thread of its own finishes it, whatever jobs there are; the loop publishes it. */
 void
 sim_snapshot_finish(SimWorld *world, SimNode *node)
 {
@@ -539,7 +539,7 @@ sim_snapshot_finish(SimWorld *world, SimNode *node)
 	PgraftErrorCode code;
 	raft_index	first_kept;
 
-	if (node->n_executing > 0 || node->paused)
+	if (node->paused)
 	{
 		sim_push(world, SIM_MS, SIM_EV_SNAPSHOT, node->slot, 0, node->life, NULL);
 		return;

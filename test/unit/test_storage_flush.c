@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * test_storage_flush.c
- *	  What the flush thread does besides jobs: snapshots, and segments made
- *	  ready while it has nothing to do.
+ *	  What the flush thread does besides jobs, and what is done beside it:
+ *	  segments made ready while there is nothing to do, snapshots.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -19,6 +19,7 @@
 
 #include "pgraft/flush.h"
 
+#include "locked_io.h"
 #include "storage_fixture.h"
 #include "tap.h"
 
@@ -26,10 +27,16 @@
 #define STEPS 6
 
 static Fixture f;
-static PgraftIo disk_io;		/* what the faulty disk itself does */
+static PgraftIo disk_io;		/* what the faulty disk itself does, locked */
 static PgraftFlush *flush;
-static int	renames;			/* finished; also read by the loop's side */
+
+/* read and written by all threads */
+static int	renames;			/* finished */
 static int	fail_renames;		/* that many fail */
+static int	snapshot_fd;		/* of the snapshot that was begun last */
+static int	stall_fsyncs;		/* its flush waits, other files' do not */
+static int	stalled_fsyncs;
+static int	no_space;			/* for its data */
 
 static int
 counted_rename(PgraftIo *io, const char *from, const char *to)
@@ -45,6 +52,40 @@ counted_rename(PgraftIo *io, const char *from, const char *to)
 	result = disk_io.rename(io, from, to);
 	__atomic_add_fetch(&renames, 1, __ATOMIC_SEQ_CST);
 	return result;
+}
+
+static int
+gated_open(PgraftIo *io, const char *path, int flags)
+{
+	int			fd = disk_io.open(io, path, flags);
+
+	if (strstr(path, "/snapshot-") != NULL && strstr(path, ".tmp") != NULL)
+		__atomic_store_n(&snapshot_fd, fd, __ATOMIC_SEQ_CST);
+	return fd;
+}
+
+static int
+gated_fsync(PgraftIo *io, int fd)
+{
+	if (fd != __atomic_load_n(&snapshot_fd, __ATOMIC_SEQ_CST))
+		return disk_io.fsync(io, fd);
+	__atomic_add_fetch(&stalled_fsyncs, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&stall_fsyncs, __ATOMIC_SEQ_CST))
+		usleep(500);
+	__atomic_sub_fetch(&stalled_fsyncs, 1, __ATOMIC_SEQ_CST);
+	return disk_io.fsync(io, fd);
+}
+
+static ssize_t
+gated_pwrite(PgraftIo *io, int fd, const void *buffer, size_t n, off_t offset)
+{
+	if (fd == __atomic_load_n(&snapshot_fd, __ATOMIC_SEQ_CST) &&
+		__atomic_load_n(&no_space, __ATOMIC_SEQ_CST))
+	{
+		errno = ENOSPC;
+		return -1;
+	}
+	return disk_io.pwrite(io, fd, buffer, n, offset);
 }
 
 static long
@@ -68,7 +109,12 @@ setup(size_t capacity)
 	f.options.segment_bytes = 64 * 1024;
 	io = faulty_disk_io(f.disk);
 	disk_io = *io;
+	locked_io(io, &disk_io);
+	disk_io = *io;
 	io->rename = counted_rename;
+	io->open = gated_open;
+	io->fsync = gated_fsync;
+	io->pwrite = gated_pwrite;
 	faulty_disk_set_capacity(f.disk, capacity);
 	good = fixture_create(&f) == PGRAFT_OK && fixture_open(&f) == PGRAFT_OK;
 	for (i = 0; good && i < STEPS; i++)
@@ -77,6 +123,10 @@ setup(size_t capacity)
 	ok(good, "a log to begin with");
 	renames = 0;
 	fail_renames = 0;
+	snapshot_fd = -1;
+	stall_fsyncs = 0;
+	stalled_fsyncs = 0;
+	no_space = 0;
 	flush = pgraft_flush_start(f.storage, &f.error);
 	ok(flush != NULL, "the thread starts");
 }
@@ -109,7 +159,7 @@ reap(PgraftFlushDone *done, PgraftError *error)
 	return false;
 }
 
-/* A snapshot of entry `index`, as far as the loop's side makes it. */
+/* A snapshot of entry `index`, with all of its data. */
 static PgraftSnapshotWriter *
 begin_snapshot(raft_index index)
 {
@@ -117,10 +167,18 @@ begin_snapshot(raft_index index)
 	PgraftSnapshotWriter *writer = NULL;
 
 	fixture_snapshot_meta(&meta, index, f.history[STEPS].terms[index]);
-	if (pgraft_snapshot_begin(f.storage, &meta, &writer, &f.error) != PGRAFT_OK ||
-		pgraft_snapshot_write(writer, "data", 4, &f.error) != PGRAFT_OK)
+	if (pgraft_snapshot_begin(f.storage, &meta, &writer, &f.error) != PGRAFT_OK)
 		return NULL;
+	pgraft_flush_snapshot_data(flush, writer, "data", 4);
 	return writer;
+}
+
+static void
+submit_snapshot(PgraftSnapshotWriter *writer)
+{
+	ok(writer != NULL, "a snapshot begins");
+	if (writer != NULL)
+		pgraft_flush_submit_snapshot(flush, writer);
 }
 
 static bool
@@ -165,7 +223,7 @@ snapshots(void)
 	setup(0);
 	last = f.history[STEPS].last;
 	writer = begin_snapshot(last - 2);
-	ok(writer != NULL && pgraft_flush_submit_snapshot(flush, writer), "a snapshot");
+	submit_snapshot(writer);
 	ok(reap(&done, &error) && done.snapshot == writer && done.job == NULL,
 	   "the thread hands it back");
 	is_u64(done.code, PGRAFT_OK, "finished");
@@ -175,7 +233,7 @@ snapshots(void)
 	/* one that fails costs nothing but itself */
 	writer = begin_snapshot(last - 1);
 	__atomic_store_n(&fail_renames, 1, __ATOMIC_SEQ_CST);
-	ok(writer != NULL && pgraft_flush_submit_snapshot(flush, writer), "another one");
+	submit_snapshot(writer);
 	ok(reap(&done, &error) && done.snapshot == writer, "it comes back, too");
 	is_u64(done.code, PGRAFT_ERR_IO, "failed");
 	ok(strstr(error.message, "rename") != NULL, "for that reason: %s", error.message);
@@ -186,6 +244,129 @@ snapshots(void)
 	is_u64(fixture_open(&f), PGRAFT_OK, "open again");
 	is_u64(f.seen.snapshot, last - 2, "with the first of the two snapshots");
 	is_u64(f.seen.hard_state.term, 51, "and the last job");
+	fixture_close(&f);
+	faulty_disk_destroy(f.disk);
+}
+
+static bool
+wait_for(const int *what, int value)
+{
+	long		deadline = now_ms() + PATIENCE_MS;
+
+	while (__atomic_load_n(what, __ATOMIC_SEQ_CST) != value && now_ms() < deadline)
+		usleep(500);
+	return __atomic_load_n(what, __ATOMIC_SEQ_CST) == value;
+}
+
+/*
+ * A snapshot that the disk takes its time for is not the log's concern: jobs are
+ * written meanwhile, and nobody takes the disk for one that does not answer.
+ */
+static void
+slow_snapshot(void)
+{
+	PgraftSnapshotWriter *writer;
+	PgraftFlushDone done;
+	PgraftError error;
+	raft_term	term;
+
+	setup(0);
+	__atomic_store_n(&stall_fsyncs, 1, __ATOMIC_SEQ_CST);
+	writer = begin_snapshot(f.history[STEPS].last - 1);
+	submit_snapshot(writer);
+	ok(wait_for(&stalled_fsyncs, 1), "its flush does not end");
+	for (term = 100; term < 110; term++)
+		finish_job(term);
+	is_u64(__atomic_load_n(&stalled_fsyncs, __ATOMIC_SEQ_CST), 1, "still not");
+	is_u64(pgraft_flush_waiting_ms(flush), 0, "which is no silent disk");
+	ok(!pgraft_flush_reap(flush, &done, &error), "nothing else comes back");
+	__atomic_store_n(&stall_fsyncs, 0, __ATOMIC_SEQ_CST);
+	ok(reap(&done, &error) && done.snapshot == writer, "the snapshot does in the end");
+	is_u64(done.code, PGRAFT_OK, "finished");
+	pgraft_snapshot_publish(writer);
+	finish_job(110);
+	teardown();
+	is_u64(fixture_open(&f), PGRAFT_OK, "open again");
+	is_u64(f.seen.snapshot, f.history[STEPS].last - 1, "with the snapshot");
+	is_u64(f.seen.hard_state.term, 110, "and the last job");
+	fixture_close(&f);
+	faulty_disk_destroy(f.disk);
+}
+
+/* Data in many pieces; more than may wait is asked for only when some is written. */
+static void
+large_snapshot(void)
+{
+	static char piece[256 * 1024];
+	struct raft_snapshot_meta meta;
+	PgraftSnapshotWriter *writer = NULL;
+	PgraftFlushDone done;
+	PgraftError error;
+	long		deadline = now_ms() + PATIENCE_MS;
+	int			pieces;
+
+	setup(0);
+	fixture_snapshot_meta(&meta, f.history[STEPS].last, f.history[STEPS].terms[f.history[STEPS].last]);
+	is_u64(pgraft_snapshot_begin(f.storage, &meta, &writer, &f.error), PGRAFT_OK, "a snapshot begins");
+	for (pieces = 0; pieces < 80 && now_ms() < deadline; pieces++)
+	{
+		memset(piece, 'a' + pieces % 26, sizeof(piece));
+		pgraft_flush_snapshot_data(flush, writer, piece, sizeof(piece));
+		while (!pgraft_flush_wants_snapshot_data(flush) && now_ms() < deadline)
+			usleep(200);
+	}
+	is_u64(pieces, 80, "twenty megabytes are taken");
+	pgraft_flush_submit_snapshot(flush, writer);
+	ok(reap(&done, &error) && done.snapshot == writer, "it comes back");
+	is_u64(done.code, PGRAFT_OK, "finished");
+	pgraft_snapshot_publish(writer);
+	finish_job(120);
+	teardown();
+	is_u64(fixture_open(&f), PGRAFT_OK, "open again");
+	is_u64(f.seen.snapshot, f.history[STEPS].last, "with the snapshot");
+	fixture_close(&f);
+	faulty_disk_destroy(f.disk);
+}
+
+/* A full disk fails a snapshot, once; one that is given up comes back, too. */
+static void
+ended_snapshots(void)
+{
+	static char piece[100 * 1024];
+	PgraftSnapshotWriter *writer;
+	PgraftFlushDone done;
+	PgraftError error;
+
+	setup(0);
+	__atomic_store_n(&no_space, 1, __ATOMIC_SEQ_CST);
+	writer = begin_snapshot(f.history[STEPS].last - 1);
+	pgraft_flush_snapshot_data(flush, writer, piece, sizeof(piece));
+	submit_snapshot(writer);
+	ok(reap(&done, &error) && done.snapshot == writer, "on a full disk it comes back");
+	is_u64(done.code, PGRAFT_ERR_NO_SPACE, "failed for that reason");
+	is_u64(error.code, PGRAFT_ERR_NO_SPACE, "which it says");
+	__atomic_store_n(&no_space, 0, __ATOMIC_SEQ_CST);
+	pgraft_snapshot_abort(writer);
+
+	writer = begin_snapshot(f.history[STEPS].last - 1);
+	ok(writer != NULL, "another begins");
+	pgraft_flush_cancel_snapshot(flush, writer);
+	ok(reap(&done, &error) && done.snapshot == writer, "given up, it comes back");
+	ok(done.code != PGRAFT_OK, "not finished");
+	pgraft_snapshot_abort(writer);
+
+	writer = begin_snapshot(f.history[STEPS].last - 1);
+	submit_snapshot(writer);
+	ok(reap(&done, &error) && done.snapshot == writer, "a third one comes back");
+	is_u64(done.code, PGRAFT_OK, "finished");
+	pgraft_snapshot_publish(writer);
+
+	/* the storage's end drops what nobody has taken back */
+	writer = begin_snapshot(f.history[STEPS].last);
+	ok(writer != NULL, "a fourth one begins");
+	teardown();
+	is_u64(fixture_open(&f), PGRAFT_OK, "open again");
+	is_u64(f.seen.snapshot, 0, "no record of the log named one");
 	fixture_close(&f);
 	faulty_disk_destroy(f.disk);
 }
@@ -241,6 +422,9 @@ int
 main(void)
 {
 	snapshots();
+	slow_snapshot();
+	large_snapshot();
+	ended_snapshots();
 	segments_ahead();
 	segments_ahead_fail();
 	return tap_done();
