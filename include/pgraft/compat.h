@@ -117,6 +117,23 @@ pgraft_wait_event(void)
 #endif
 
 /*
+ * Physical slots that last: 17 added failover and synced.  18 lets one acquire
+ * an invalid slot; we do not.  The includer includes slot.h.
+ */
+#if PG_VERSION_NUM >= 170000
+#define pgraft_create_physical_slot(name) \
+	ReplicationSlotCreate((name), false, RS_PERSISTENT, false, false, false)
+#else
+#define pgraft_create_physical_slot(name) \
+	ReplicationSlotCreate((name), false, RS_PERSISTENT, false)
+#endif
+#if PG_VERSION_NUM >= 180000
+#define pgraft_acquire_slot(name) ReplicationSlotAcquire((name), true, true)
+#else
+#define pgraft_acquire_slot(name) ReplicationSlotAcquire((name), true)
+#endif
+
+/*
  * 16 replaced the function that takes one number for two things; the entry's
  * layout stayed.  The includer includes backend_status.h.
  */

@@ -2,7 +2,7 @@
  *
  * ha_executor.h
  *	  What the files of the "pgraft ha" worker share: executor.c, promote.c,
- *	  demote.c, seal.c, sync_quorum.c, local_state.c.
+ *	  demote.c, seal.c, sync_quorum.c, slots.c, local_state.c.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -71,6 +71,15 @@ extern bool pgraft_ha_apply_sync(const PgraftHaDocument *document);
 extern void pgraft_ha_watch_sync(const PgraftHaDocument *document);
 /* Flush position of the walsender of that member; Invalid = it does not stream. */
 extern XLogRecPtr pgraft_ha_standby_flush(uint32 member);
+/* Ends all walsenders of that member but the newest: half-open connections. */
+extern void pgraft_ha_end_older_walsenders(uint32 member);
+
+/* ---- slots.c ---- */
+#define PGRAFT_HA_SLOT_PREFIX "pgraft_node" /* all such names are ours */
+/* Writes NAMEDATALEN bytes. */
+extern void pgraft_ha_slot_name(uint32 member, char *name);
+/* On a primary that serves and on a standby that follows, each turn. */
+extern void pgraft_ha_watch_slots(PgraftHaDocument *document);
 
 /* executor.c: proposes; false when that failed (reported, to be tried again) */
 extern bool pgraft_ha_try_propose(PgraftHaCommand *command);

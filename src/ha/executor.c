@@ -347,13 +347,14 @@ announce(void)
 static void
 note_hosts(void)
 {
-	static uint64 noted = 0;
+	static uint64 seen = 0;
+	static char *noted = NULL;
 	StringInfoData hosts;
 	StringInfoData ports;
 	char	   *directory;
 	int			i;
 
-	if (noted == document.changes || document.n_members == 0)
+	if (seen == document.changes || document.n_members == 0)
 		return;
 	initStringInfo(&hosts);
 	initStringInfo(&ports);
@@ -363,9 +364,15 @@ note_hosts(void)
 		appendStringInfo(&ports, "%s%u", i > 0 ? "," : " port=", document.members[i].port);
 	}
 	appendStringInfo(&hosts, "%s\n", ports.data);
-	directory = pgraft_storage_directory();
-	pgraft_ha_create_file(psprintf("%s/hosts", directory), hosts.data);
-	noted = document.changes;
+	if (noted == NULL || strcmp(noted, hosts.data) != 0)
+	{
+		directory = pgraft_storage_directory();
+		pgraft_ha_create_file(psprintf("%s/hosts", directory), hosts.data);
+		if (noted != NULL)
+			pfree(noted);
+		noted = MemoryContextStrdup(TopMemoryContext, hosts.data);
+	}
+	seen = document.changes;
 }
 
 /* ----------------------------------------------------------------
@@ -506,6 +513,7 @@ follow(void)
 		if (same)
 		{
 			set_role(PGRAFT_HA_ROLE_STANDBY, "");
+			pgraft_ha_watch_slots(&document);
 			return CALM_MS;
 		}
 	}
@@ -636,6 +644,7 @@ serve(void)
 		(void) pgraft_ha_finish_promotion(false);
 	pgraft_ha_watch_sync(&document);
 	tell_members();
+	pgraft_ha_watch_slots(&document);
 	return document.next_sync.n > 0 ? NEAR_MS : CALM_MS / 2;
 }
 

@@ -52,6 +52,7 @@
 
 static WalReceiverConn *connect_to_upstream(PGRAFT_WALRCV_CONNECT_PARAMETERS);
 static bool start_streaming(WalReceiverConn *connection, const WalRcvStreamOptions *options);
+static bool start_with_slot(WalReceiverConn *connection, const WalRcvStreamOptions *options);
 static int	receive(WalReceiverConn *connection, char **buffer, pgsocket *wait_fd);
 static void send_bytes(WalReceiverConn *connection, const char *buffer, int nbytes);
 static uint64 wait_until_open(void);
@@ -159,8 +160,49 @@ static bool
 start_streaming(WalReceiverConn *connection, const WalRcvStreamOptions *options)
 {
 	check_open();
-	if (pgraft_am_walreceiver() && pgraft_ha_shared != NULL && !options->logical)
-		note_epoch(options->proto.physical.startpointTLI);
+	if (!pgraft_am_walreceiver() || pgraft_ha_shared == NULL || options->logical)
+		return (original->walrcv_startstreaming) (connection, options);
+	note_epoch(options->proto.physical.startpointTLI);
+
+	/* an administrator's own slot has its reasons */
+	if (options->slotname != NULL)
+		return (original->walrcv_startstreaming) (connection, options);
+	return start_with_slot(connection, options);
+}
+
+/*
+ * The slot may not be there yet, or be held by a connection that broke unseen
+ * by the other side: a member must not be locked out by either, and streams
+ * without it (slots.c).  What else is wrong shows itself in the second attempt.
+ */
+static bool
+start_with_slot(WalReceiverConn *connection, const WalRcvStreamOptions *options)
+{
+	MemoryContext context = CurrentMemoryContext;
+	WalRcvStreamOptions own = *options;
+	char		name[NAMEDATALEN];
+	volatile bool refused = false;
+	volatile bool streams = false;
+
+	pgraft_ha_slot_name((uint32) pgraft_node_id, name);
+	own.slotname = name;
+	PG_TRY();
+	{
+		streams = (original->walrcv_startstreaming) (connection, &own);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_PROTOCOL_VIOLATION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		refused = true;
+	}
+	PG_END_TRY();
+	if (!refused)
+		return streams;
+	ereport(DEBUG1,
+			(errmsg_internal("pgraft: streams without the replication slot \"%s\"", name)));
 	return (original->walrcv_startstreaming) (connection, options);
 }
 

@@ -243,6 +243,51 @@ pgraft_ha_standby_flush(uint32 member)
 	return flush;
 }
 
+/*
+ * A connection that broke without the other side's knowledge is only noticed
+ * after wal_sender_timeout, and holds the member's slot until then.
+ */
+void
+pgraft_ha_end_older_walsenders(uint32 member)
+{
+	char		name[RAFT_NAME_SIZE];
+	pid_t		newest = 0;
+	TimestampTz newest_since = 0;
+	int			n;
+	int			i;
+
+	member_name(member, name);
+	pgstat_clear_backend_activity_snapshot();
+	n = pgstat_fetch_stat_numbackends();
+	for (i = 1; i <= n; i++)
+	{
+		LocalPgBackendStatus *local = pgraft_local_beentry(i);
+		pid_t		pid;
+		TimestampTz since;
+		pid_t		older = 0;
+
+		if (local == NULL || local->backendStatus.st_backendType != B_WAL_SENDER ||
+			strcmp(local->backendStatus.st_appname, name) != 0)
+			continue;
+		pid = local->backendStatus.st_procpid;
+		since = local->backendStatus.st_proc_start_timestamp;
+		if (newest == 0 || since > newest_since)
+		{
+			older = newest;
+			newest = pid;
+			newest_since = since;
+		}
+		else
+			older = pid;
+		if (older == 0)
+			continue;
+		ereport(LOG,
+				(errmsg("pgraft ends walsender %d: member %u has a newer connection",
+						(int) older, member)));
+		(void) kill(older, SIGTERM);
+	}
+}
+
 /* Base backups and other readers of WAL are left alone. */
 static bool
 is_of_member(const PgraftHaDocument *document, pid_t walsender)
