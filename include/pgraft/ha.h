@@ -115,6 +115,8 @@ extern PgraftHaShared *pgraft_ha_shared;	/* NULL: not in HA mode */
 extern bool pgraft_ha_mode;		/* pgraft.mode = 'ha', fixed at start */
 extern int	pgraft_synchronous_standbys;	/* wanted k */
 extern char *pgraft_postgres_address;	/* "" = pgraft.address */
+extern char *pgraft_on_role_change; /* "" = none */
+extern int	pgraft_on_role_change_timeout;	/* ms */
 extern void pgraft_ha_define_settings(void);
 extern void pgraft_ha_apply_settings(void);
 /* Whether pgraft.developer_disable names "seal", "fence", "guard", "standby", "sync". */

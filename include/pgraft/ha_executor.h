@@ -2,7 +2,7 @@
  *
  * ha_executor.h
  *	  What the files of the "pgraft ha" worker share: executor.c, promote.c,
- *	  demote.c, seal.c, sync_quorum.c, slots.c, local_state.c.
+ *	  demote.c, seal.c, sync_quorum.c, slots.c, local_state.c, hook.c.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -80,6 +80,14 @@ extern void pgraft_ha_end_older_walsenders(uint32 member);
 extern void pgraft_ha_slot_name(uint32 member, char *name);
 /* On a primary that serves and on a standby that follows, each turn. */
 extern void pgraft_ha_watch_slots(PgraftHaDocument *document);
+
+/* ---- hook.c ---- */
+
+/*
+ * Runs the command of pgraft.on_role_change if this server's role is another one
+ * than it was told last, and logs how the last one ended.  Does not wait.
+ */
+extern void pgraft_ha_tell_role(const PgraftHaLocal *local, const PgraftHaDocument *document);
 
 /* executor.c: proposes; false when that failed (reported, to be tried again) */
 extern bool pgraft_ha_try_propose(PgraftHaCommand *command);

@@ -182,6 +182,8 @@ at_exit(int code, Datum arg)
 static long
 turn(void)
 {
+	long		pause;
+
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -189,7 +191,9 @@ turn(void)
 	}
 	pgraft_ha_read_document(&document);
 	refresh_wal();
-	return step();
+	pause = step();
+	pgraft_ha_tell_role(&local, &document);
+	return pause;
 }
 
 static void
@@ -746,6 +750,7 @@ end_as_primary(const char *reason, long wait_ms)
 		pgraft_ha_end_sessions();
 		return wait_ms;
 	}
+	pgraft_ha_tell_role(&local, &document);
 	pgraft_ha_demote(reason);
 	return 0;
 }

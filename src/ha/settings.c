@@ -45,6 +45,8 @@ static bool names(const char *list, const char *name);
 bool		pgraft_ha_mode = false;
 int			pgraft_synchronous_standbys = 1;
 char	   *pgraft_postgres_address = NULL;
+char	   *pgraft_on_role_change = NULL;
+int			pgraft_on_role_change_timeout = 10000;
 
 static int	mode = PGRAFT_MODE_CONSENSUS;
 static char *developer_disable = NULL;
@@ -89,6 +91,20 @@ pgraft_ha_define_settings(void)
 							   "",
 							   PGC_POSTMASTER, 0,
 							   NULL, NULL, NULL);
+	DefineCustomStringVariable("pgraft.on_role_change",
+							   "Sets a shell command that is run when the role of this server changes.",
+							   "It finds the role in its environment as PGRAFT_ROLE: primary, standby, demoting or rewind.",
+							   &pgraft_on_role_change,
+							   "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY,
+							   NULL, NULL, NULL);
+	DefineCustomIntVariable("pgraft.on_role_change_timeout",
+							"Sets the time after which the command of pgraft.on_role_change is killed.",
+							NULL,
+							&pgraft_on_role_change_timeout,
+							10000, 1, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomStringVariable("pgraft.developer_disable",
 							   "Switches off mechanisms that keep data safe, to test that each is needed.",
 							   "A list of seal, fence, guard, standby, sync.  Never set it where data matters.",
