@@ -77,7 +77,7 @@ static void announce(void);
 static void tell_members(void);
 static void note_hosts(void);
 static void refresh_wal(void);
-static bool may_tell(TimestampTz *last);
+static bool may_tell(raft_time *last);
 static void set_role(int role, const char *action);
 static void publish(void);
 
@@ -85,8 +85,8 @@ static PgraftHaDocument document;	/* of this turn */
 static PgraftHaLocal local;
 static PgraftHaWal wal;
 static uint64 promotion_tag = 0;
-static TimestampTz last_announced = 0;
-static TimestampTz last_told = 0;
+static raft_time last_announced = 0;
+static raft_time last_told = 0;
 static uint64 drained_epoch = 0;	/* sessions were ended for its switchover */
 
 static const char *const role_names[] = {
@@ -260,11 +260,11 @@ pgraft_ha_try_propose(PgraftHaCommand *command)
 
 /* Not more often than TELL_AGAIN_MS. */
 static bool
-may_tell(TimestampTz *last)
+may_tell(raft_time *last)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	raft_time	now = pgraft_monotonic_ms();
 
-	if (*last != 0 && !TimestampDifferenceExceeds(*last, now, TELL_AGAIN_MS))
+	if (*last != 0 && now - *last < TELL_AGAIN_MS)
 		return false;
 	*last = now;
 	return true;
@@ -656,7 +656,7 @@ serve(void)
 static void
 tell_members(void)
 {
-	static TimestampTz told = 0;
+	static raft_time told = 0;
 	int			i;
 
 	for (i = 0; i < document.n_members; i++)

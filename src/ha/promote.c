@@ -35,9 +35,9 @@
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
 #include "postmaster/bgwriter.h"
-#include "utils/timestamp.h"
 
 #include "pgraft/ha_executor.h"
+#include "pgraft/shmem.h"
 
 #define PROMOTE_SIGNAL "promote"
 #define CONTROL_LOOK_MS 200		/* between two looks at pg_control */
@@ -101,10 +101,10 @@ pgraft_ha_find_fork(TimeLineID *timeline, XLogRecPtr *fork)
 bool
 pgraft_ha_finish_promotion(bool anybodys)
 {
-	static TimestampTz asked = 0;
-	static TimestampTz looked = 0;
+	static raft_time asked = 0;
+	static raft_time looked = 0;
 	char	   *marker = pgraft_ha_promotion_marker();
-	TimestampTz now = GetCurrentTimestamp();
+	raft_time	now = pgraft_monotonic_ms();
 	struct stat status;
 	bool		complete;
 
@@ -126,7 +126,7 @@ pgraft_ha_finish_promotion(bool anybodys)
 		asked = looked = now;
 	}
 	complete = false;
-	if (TimestampDifferenceExceeds(looked, now, CONTROL_LOOK_MS))
+	if (now - looked >= CONTROL_LOOK_MS)
 	{
 		looked = now;
 		complete = is_checkpointed();

@@ -39,7 +39,6 @@
 #include "storage/proc.h"
 #include "utils/backend_status.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "pgraft/compat.h"
 #include "pgraft/ha_executor.h"
@@ -75,7 +74,7 @@ static void propose_set(const PgraftHaDocument *document, const PgraftHaSyncSet 
 static void add_id(PgraftHaSyncSet *set, uint32 id);
 
 static Change change;
-static TimestampTz too_few_since = 0;	/* 0 = enough standbys are connected */
+static raft_time too_few_since = 0;	/* 0 = enough standbys are connected */
 
 /* ----------------------------------------------------------------
  * The setting
@@ -129,7 +128,7 @@ bool
 pgraft_ha_apply_sync(const PgraftHaDocument *document)
 {
 	static char *written = NULL;
-	static TimestampTz written_at = 0;
+	static raft_time written_at = 0;
 	static bool complained = false;
 	char	   *names;
 	bool		in_force;
@@ -142,7 +141,7 @@ pgraft_ha_apply_sync(const PgraftHaDocument *document)
 		if (!write_names(names))
 			return false;
 		written = MemoryContextStrdup(TopMemoryContext, names);
-		written_at = GetCurrentTimestamp();
+		written_at = pgraft_monotonic_ms();
 		complained = false;
 	}
 
@@ -150,7 +149,7 @@ pgraft_ha_apply_sync(const PgraftHaDocument *document)
 	in_force = strcmp(SyncRepStandbyNames != NULL ? SyncRepStandbyNames : "", names) == 0 &&
 		pgraft_sync_standbys_defined() == (names[0] != '\0');
 	if (!in_force && !complained &&
-		TimestampDifferenceExceeds(written_at, GetCurrentTimestamp(), IN_FORCE_MS))
+		pgraft_monotonic_ms() - written_at >= IN_FORCE_MS)
 	{
 		complained = true;
 		ereport(LOG,
@@ -468,10 +467,10 @@ look_for_change(const PgraftHaDocument *document)
 	if (connected >= now->k)
 		too_few_since = 0;
 	else if (too_few_since == 0)
-		too_few_since = GetCurrentTimestamp();
+		too_few_since = pgraft_monotonic_ms();
 
 	if (too_few_since != 0 &&
-		TimestampDifferenceExceeds(too_few_since, GetCurrentTimestamp(), pgraft_election_timeout))
+		pgraft_monotonic_ms() - too_few_since >= (raft_time) pgraft_election_timeout)
 	{
 		next.k = Min(pgraft_synchronous_standbys, next.n - 1);
 		if (document->next_sync.n == 0 || next.k == 0)

@@ -126,7 +126,7 @@ carry_out(const PgraftHaDocument *document, const PgraftHaCommand *command)
 static uint32
 wait_for_primary(uint64 after_epoch, int seconds)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), seconds * 1000);
+	raft_time	end = pgraft_monotonic_ms() + (raft_time) seconds * 1000;
 	PgraftHaDocument *document = palloc(sizeof(PgraftHaDocument));
 
 	for (;;)
@@ -139,7 +139,7 @@ wait_for_primary(uint64 after_epoch, int seconds)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("the switchover was given up"),
 					 errdetail("Member %u is still the primary.", document->primary)));
-		if (GetCurrentTimestamp() >= end)
+		if (pgraft_monotonic_ms() >= end)
 			ereport(ERROR,
 					(errcode(ERRCODE_QUERY_CANCELED),
 					 errmsg("there was no new primary within %d seconds", seconds),

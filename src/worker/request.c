@@ -24,7 +24,6 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "pgraft/compat.h"
 #include "pgraft/request.h"
@@ -115,13 +114,14 @@ typedef struct Waiting
 	bool		no_worker;		/* ended because there is none */
 } Waiting;
 
-static PgraftSlot *claim_slot(TimestampTz deadline, int timeout_ms);
+static PgraftSlot *claim_slot(raft_time deadline, int timeout_ms);
 static int	pop_free_slot(void);
 static void push_free_slot(PgraftSlot *slot);
 static void fill_slot(PgraftSlot *slot, const PgraftCall *call, int timeout_ms);
 static void submit_slot(PgraftSlot *slot);
-static bool wait_for_answer(Waiting *waiting, TimestampTz deadline);
-static bool worker_stays_away(TimestampTz *since);
+static bool wait_for_answer(Waiting *waiting, raft_time deadline);
+static long ms_until(raft_time deadline);
+static bool worker_stays_away(raft_time *since);
 static void explain_cancel(void *waiting);
 static void take_answer(PgraftSlot *slot, PgraftCall *call);
 static uint32 abandon(PgraftSlot *slot);
@@ -140,14 +140,14 @@ void
 pgraft_call(PgraftCall *call)
 {
 	volatile int timeout_ms = call->timeout_ms > 0 ? call->timeout_ms : pgraft_request_timeout;
-	TimestampTz deadline;
+	raft_time	deadline;
 	Waiting		waiting;
 	ErrorContextCallback context;
 	volatile bool answered = false;
 
 	pgraft_require_preloaded();
 	(void) pgraft_dsa();
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	deadline = pgraft_monotonic_ms() + (raft_time) timeout_ms;
 
 	waiting.slot = claim_slot(deadline, timeout_ms);
 	waiting.given_up = false;
@@ -183,19 +183,18 @@ pgraft_call(PgraftCall *call)
 }
 
 static PgraftSlot *
-claim_slot(TimestampTz deadline, int timeout_ms)
+claim_slot(raft_time deadline, int timeout_ms)
 {
 	int			number = pop_free_slot();
 
 	if (number < 0)
 	{
-		TimestampTz away = 0;
+		raft_time	away = 0;
 
 		ConditionVariablePrepareToSleep(&pgraft_shared->slot_freed);
 		while ((number = pop_free_slot()) < 0)
 		{
-			long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-															   deadline);
+			long		left = ms_until(deadline);
 
 			/* without a worker, what was abandoned stays in the queue */
 			if (worker_stays_away(&away))
@@ -294,9 +293,9 @@ submit_slot(PgraftSlot *slot)
 }
 
 static bool
-wait_for_answer(Waiting *waiting, TimestampTz deadline)
+wait_for_answer(Waiting *waiting, raft_time deadline)
 {
-	TimestampTz away = 0;
+	raft_time	away = 0;
 
 	for (;;)
 	{
@@ -304,7 +303,7 @@ wait_for_answer(Waiting *waiting, TimestampTz deadline)
 
 		if (pg_atomic_read_u32(&waiting->slot->state) == PGRAFT_SLOT_DONE)
 			return true;
-		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		left = ms_until(deadline);
 		waiting->no_worker = worker_stays_away(&away);
 		if (left <= 0 || waiting->no_worker)
 			return false;
@@ -316,11 +315,20 @@ wait_for_answer(Waiting *waiting, TimestampTz deadline)
 	}
 }
 
+/* Not by the wall clock, which somebody may set meanwhile; 0 = it is time. */
+static long
+ms_until(raft_time deadline)
+{
+	raft_time	now = pgraft_monotonic_ms();
+
+	return now >= deadline ? 0 : (long) (deadline - now);
+}
+
 /* It has not been there since *since, and should be back by now. */
 static bool
-worker_stays_away(TimestampTz *since)
+worker_stays_away(raft_time *since)
 {
-	TimestampTz now;
+	raft_time	now;
 
 	/* one word, which needs no consistent copy */
 	if (*(volatile int *) &pgraft_shared->status.worker_pid != 0)
@@ -328,10 +336,10 @@ worker_stays_away(TimestampTz *since)
 		*since = 0;
 		return false;
 	}
-	now = GetCurrentTimestamp();
+	now = pgraft_monotonic_ms();
 	if (*since == 0)
 		*since = now;
-	return TimestampDifferenceExceeds(*since, now, WORKER_RETURNS_MS);
+	return now - *since >= WORKER_RETURNS_MS;
 }
 
 /*

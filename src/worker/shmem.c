@@ -28,7 +28,6 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "pgraft/compat.h"
 #include "pgraft/request.h"
@@ -318,7 +317,7 @@ pgraft_status_applied_index(void)
 bool
 pgraft_wait_for_status(uint64 index, bool leader, int timeout_ms)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	raft_time	end = pgraft_monotonic_ms() + (raft_time) timeout_ms;
 	volatile bool reached = false;
 
 	pgraft_require_preloaded();
@@ -336,7 +335,7 @@ pgraft_wait_for_status(uint64 index, bool leader, int timeout_ms)
 			reached = status->worker_state == PGRAFT_WORKER_RUNNING &&
 				status->raft.applied_index >= index &&
 				(!leader || status->raft.leader != 0);
-			left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+			left = (long) (end - pgraft_monotonic_ms());
 			if (reached || left <= 0)
 				break;
 			ConditionVariableTimedSleep(&pgraft_shared->status_changed, left,
