@@ -46,8 +46,38 @@ sub new
 	my ($class, %options) = @_;
 	my $self = $class->SUPER::new(%options);
 
+	if ($options{clocks})
+	{
+		$self->{clocks} = 1;
+		$self->set_clock(1, 0);
+	}
 	$self->{wanted} = $options{nodes} || 3;
 	return $self;
+}
+
+# ----------------------------------------------------------------
+# Clocks (option clocks => 1)
+# ----------------------------------------------------------------
+
+# Sets the wall clock of a server, running or not, $seconds ahead of ours.
+sub set_clock
+{
+	my ($self, $id, $seconds) = @_;
+
+	if (!$self->{clock}{$id})
+	{
+		die "PGRAFT_PRELOAD is not set: run the tests with make\n" if !$ENV{PGRAFT_PRELOAD};
+		$self->{clock}{$id} = PostgreSQL::Test::Utils::tempdir() . '/clock';
+		append_to_file($self->{clock}{$id}, pack('q<', 0));
+		$self->{environment}{$id} = {
+			LD_PRELOAD => "$ENV{PGRAFT_PRELOAD}/pgraft_clock.so",
+			PGRAFT_CLOCK_CONTROL => $self->{clock}{$id},
+		};
+	}
+	open(my $out, '+<:raw', $self->{clock}{$id}) or die "could not open \"$self->{clock}{$id}\": $!";
+	syswrite($out, pack('q<', $seconds * 1_000_000)) == 8 or die "could not set the clock of server $id: $!";
+	close($out);
+	return;
 }
 
 # What differs between members comes after what a backup brought along.
@@ -57,6 +87,7 @@ sub configure
 	my $node = $self->node($id);
 
 	$self->{ports}{$id} ||= PostgreSQL::Test::Cluster::get_free_port();
+	$self->set_clock($id, 0) if $self->{clocks};
 	$node->append_conf('postgresql.conf', <<"CONF");
 port = @{[ $node->port ]}
 unix_socket_directories = '@{[ $node->host ]}'
