@@ -61,10 +61,10 @@
 #include "miscadmin.h"
 #include "storage/pg_shmem.h"
 #include "utils/ps_status.h"
-#include "utils/timestamp.h"
 
 #include "pgraft/ha_executor.h"
 #include "pgraft/settings.h"
+#include "pgraft/shmem.h"
 
 #define RECORD_SIZE 128			/* of the file, newline included */
 #define ENVIRONMENT_MAX 32
@@ -121,7 +121,7 @@ static const char *const state_names[] = {"logged", "begun", "exit", "killed"};
 static HookRecord told;
 static bool must_look = true;
 static int	n_keepers = 0;		/* children of this process */
-static TimestampTz failed_at = 0;
+static raft_time failed_at = 0;
 
 /*
  * Once per turn, and before a demotion.  Errors are logged: they must not keep
@@ -138,8 +138,7 @@ pgraft_ha_tell_role(const PgraftHaLocal *local, const PgraftHaDocument *document
 		n_keepers--;
 	if (!must_look && (role == HOOK_NONE || (int) role == told.role))
 		return;
-	if (failed_at != 0 &&
-		!TimestampDifferenceExceeds(failed_at, GetCurrentTimestamp(), TRY_AGAIN_MS))
+	if (failed_at != 0 && pgraft_monotonic_ms() - failed_at < TRY_AGAIN_MS)
 		return;
 	fd = open_record(&told);
 	if (fd < 0)
@@ -163,7 +162,7 @@ pgraft_ha_tell_role(const PgraftHaLocal *local, const PgraftHaDocument *document
 			failed_at = 0;
 		}
 		else
-			failed_at = GetCurrentTimestamp();
+			failed_at = pgraft_monotonic_ms();
 	}
 	close(fd);
 }
@@ -202,7 +201,7 @@ open_record(HookRecord *record)
 
 	if (fd < 0)
 	{
-		failed_at = GetCurrentTimestamp();
+		failed_at = pgraft_monotonic_ms();
 		ereport(LOG,
 				(errcode_for_file_access(),
 				 errmsg("could not open file \"%s\": %m", path)));

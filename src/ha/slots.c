@@ -33,11 +33,11 @@
 #include "miscadmin.h"
 #include "replication/slot.h"
 #include "storage/lwlock.h"
-#include "utils/timestamp.h"
 
 #include "pgraft/compat.h"
 #include "pgraft/ha_executor.h"
 #include "pgraft/settings.h"
+#include "pgraft/shmem.h"
 
 #define LOOK_MS 1000
 #define TELL_MS 5000			/* positions, when they moved by a segment */
@@ -77,11 +77,11 @@ pgraft_ha_slot_name(uint32 member, char *name)
 void
 pgraft_ha_watch_slots(PgraftHaDocument *document)
 {
-	static TimestampTz looked = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	static raft_time looked = 0;
+	raft_time	now = pgraft_monotonic_ms();
 	int			i;
 
-	if (document->phase != PGRAFT_HA_STEADY || !TimestampDifferenceExceeds(looked, now, LOOK_MS) ||
+	if (document->phase != PGRAFT_HA_STEADY || now - looked < LOOK_MS ||
 		pgraft_ha_find_member(document, (uint32) pgraft_node_id) == NULL)
 		return;
 	looked = now;
@@ -292,8 +292,8 @@ drop_orphans(PgraftHaDocument *document)
 static void
 tell_positions(const PgraftHaDocument *document)
 {
-	static TimestampTz told = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	static raft_time told = 0;
+	raft_time	now = pgraft_monotonic_ms();
 	XLogRecPtr	flushed = GetFlushRecPtr(NULL);
 	bool		async = document->mode == PGRAFT_HA_ASYNC;
 	bool		moved = async ? flushed > document->primary_lsn :
@@ -320,7 +320,7 @@ tell_positions(const PgraftHaDocument *document)
 		command.sync.members[command.sync.n] = member->id;
 		command.positions[command.sync.n++] = position;
 	}
-	if (!moved || !TimestampDifferenceExceeds(told, now, async ? TELL_ASYNC_MS : TELL_MS))
+	if (!moved || now - told < (raft_time) (async ? TELL_ASYNC_MS : TELL_MS))
 		return;
 	told = now;
 	(void) pgraft_ha_try_propose(&command);
