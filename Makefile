@@ -7,6 +7,7 @@
 #	PG_CONFIG=...	which PostgreSQL (15 to 18) to build for
 #	SEEDS=N FIRST=S	simulator seeds of "make sim" and "make test"
 #	FRESH=N	seeds that no run before has seen, in "make test"
+#	MINUTES=N	of "make torture"; SEED, SERVERS, FAULTS: see scripts/torture
 #	FUZZ_SECONDS=N FUZZ=...	how long, and which targets, in "make fuzz"
 #	COPT=-Werror	warnings are errors (lint and CI do this)
 
@@ -18,6 +19,7 @@ FIRST ?= 1
 FRESH ?= 20
 BUILD ?= build
 FUZZ_SECONDS ?= 60
+MINUTES ?= 30
 
 MODULE_big = pgraft
 EXTENSION = pgraft
@@ -59,8 +61,9 @@ FUZZ_SHARED = $(filter-out $(BUILD)/fuzz/fuzz_% $(BUILD)/fuzz/replay.o,$(FUZZ_OB
 FUZZ_REPLAYS = $(patsubst test/fuzz/%.c,$(BUILD)/unit/%,$(FUZZ_SOURCES))
 SIM_OBJS = $(patsubst test/sim/%.c,$(BUILD)/sim/%.o,$(wildcard test/sim/*.c))
 SIM = $(if $(SIM_OBJS),$(BUILD)/sim/pgraft_sim)
-# a client that tests, demo and benchmarks share
+# a client that tests, demo and benchmarks share, and that of the torture test
 WRITER = $(BUILD)/bench/writer
+TORTURE_CLIENT = $(BUILD)/torture/torture_client
 # libraries that tests load into servers
 PRELOADS = $(patsubst test/preload/%.c,$(BUILD)/preload/%.so,$(wildcard test/preload/*.c))
 PROGRAMS = $(patsubst src/bin/%.c,$(BUILD)/bin/%,$(wildcard src/bin/*.c)) $(BUILD)/bin/pgraftctl
@@ -99,6 +102,7 @@ help:
 #: make tap             TAP cluster tests alone; TAP="t/001*.pl" for some
 #: make fuzz            libFuzzer on each target of test/fuzz; FUZZ_SECONDS=60
 #: make fuzz-replay     the inputs of test/fuzz/corpus alone, without libFuzzer
+#: make torture MINUTES=N  faults without end on an HA cluster, nothing lost; SEED=N SERVERS=3
 #: make examples        the engine embedded in another program
 #: make lint            compilers with -Werror, cppcheck, style rules
 #: make test-sanitize   unit tests and simulator under ASan and UBSan
@@ -258,7 +262,7 @@ $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/fuzz_%.o $(FUZZ_LINK)
 
 .SECONDARY: $(UNIT_TESTS:=.o) $(FUZZ_OBJS)
 
-.PHONY: build-tests unit fuzz-replay sim installcheck tap test-run demo-run bench bench-programs
+.PHONY: build-tests unit fuzz-replay sim installcheck tap torture test-run demo-run bench bench-programs
 build-tests: all examples $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM) $(WRITER) $(PRELOADS) $(HISTORY_CHECK)
 
 RUN_TESTS = PG_CONFIG="$(PG_CONFIG)" BUILD="$(BUILD)" REGRESS="$(REGRESS)" TAP="$(TAP)" \
@@ -291,12 +295,28 @@ installcheck:
 tap: all $(WRITER) $(PRELOADS) $(HISTORY_CHECK)
 	@$(RUN_TESTS) tap
 
+torture: all $(WRITER) $(HISTORY_CHECK) $(TORTURE_CLIENT)
+	@PG_CONFIG="$(PG_CONFIG)" MINUTES="$(MINUTES)" scripts/torture
+
 test-run:
 	@$(MAKE) --no-print-directory -s -j$$(nproc) build-tests
 	@$(RUN_TESTS) --fresh $(FRESH) unit sim regress tap
 
 demo-run: all $(WRITER)
 	@PG_CONFIG="$(PG_CONFIG)" scripts/demo
+
+$(BUILD)/bench/lib/%.o: bench/lib/%.c
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -I$(includedir) -c -o $@ $<
+
+PATIENT = $(BUILD)/bench/lib/patient.o
+$(WRITER): bench/writer.c $(PATIENT)
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -I$(includedir) -o $@ $< $(PATIENT) $(LDFLAGS) $(libpq_pgport) $(FRONT_LIBS)
+
+$(TORTURE_CLIENT): test/torture/torture_client.c $(PATIENT)
+	@$(MAKEDIR)
+	$(CC) $(CFLAGS) $(FRONT_CPPFLAGS) -Ibench/lib -I$(includedir) -o $@ $< $(PATIENT) $(LDFLAGS) $(libpq_pgport) $(FRONT_LIBS)
 
 BENCH_PROGRAMS = $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/*.c))
 $(BUILD)/bench/%: bench/%.c
@@ -361,7 +381,7 @@ coverage-run: $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM)
 	@scripts/coverage-report $(BUILD)
 
 -include $(OBJS:.o=.d) $(RAFT_OBJS:.o=.d) $(FRONT_OBJS:.o=.d) $(UNIT_HELPERS:.o=.d) \
-	$(UNIT_TESTS:=.d) $(FUZZ_OBJS:.o=.d) $(HISTORY_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d) $(EXAMPLES:=.d)
+	$(UNIT_TESTS:=.d) $(FUZZ_OBJS:.o=.d) $(HISTORY_OBJS:.o=.d) $(SIM_OBJS:.o=.d) $(PROGRAMS:=.d) $(CTL_OBJS:.o=.d) $(BENCH_PROGRAMS:=.d) $(PATIENT:.o=.d) $(TORTURE_CLIENT:=.d) $(EXAMPLES:=.d)
 
 else
 
@@ -369,8 +389,8 @@ else
 # No PostgreSQL found: say so, instead of failing in the middle
 # ----------------------------------------------------------------
 
-.PHONY: all install installcheck unit sim tap test-run demo-run bench clean
-all install installcheck unit sim tap test-run demo-run bench coverage test-sanitize:
+.PHONY: all install installcheck unit sim tap torture test-run demo-run bench clean
+all install installcheck unit sim tap torture test-run demo-run bench coverage test-sanitize:
 	@echo "\"$(PG_CONFIG)\" gives no PGXS makefile: install the PostgreSQL server development" >&2
 	@echo "package (scripts/install-deps does on Debian) or set PG_CONFIG." >&2
 	@exit 1

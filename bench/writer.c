@@ -41,12 +41,10 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/time.h>
 #include <unistd.h>
 
-#include "libpq-fe.h"
+#include "lib/patient.h"
 
 /* no answer at all for so long: give up on the connection */
 #define ANSWER_TIMEOUT_MS 30000
@@ -99,16 +97,10 @@ static void parse_options(int argc, char **argv, Options *options);
 static long parse_number(const char *argument);
 static void usage(void);
 static void request_stop(int signal_number);
-static long now_us(void);
 static int	next_server(const Options *options, int server, bool was_silent);
-static void ignore_notice(void *argument, const char *message);
-static PGconn *connect_to(const char *server, long timeout_ms, bool *was_silent);
 static void run_statement(PGconn *connection, const Options *options, Statement *statement);
-static PGresult *wait_for_result(PGconn *connection, long deadline, bool commits_at_end);
-static bool is_success(const PGresult *result);
 static void judge(PGresult *result, Statement *statement);
 static void record(int fd, const Statement *statement, int server);
-static void pause_ms(long ms);
 
 static volatile sig_atomic_t stop_requested = 0;
 
@@ -133,8 +125,8 @@ main(int argc, char **argv)
 	signal(SIGINT, request_stop);
 	signal(SIGPIPE, SIG_IGN);
 
-	end_us = options.seconds > 0 ? now_us() + options.seconds * 1000000L : 0;
-	for (number = 1; !stop_requested && (end_us == 0 || now_us() < end_us); number++)
+	end_us = options.seconds > 0 ? patient_now_us() + options.seconds * 1000000L : 0;
+	for (number = 1; !stop_requested && (end_us == 0 || patient_now_us() < end_us); number++)
 	{
 		Statement	statement;
 		bool		was_silent = false;
@@ -142,13 +134,13 @@ main(int argc, char **argv)
 		memset(&statement, 0, sizeof(statement));
 		if (connection == NULL)
 		{
-			connection = connect_to(options.servers[server], options.connect_timeout_ms,
+			connection = patient_connect(options.servers[server], options.connect_timeout_ms,
 									&was_silent);
 			if (connection == NULL)
 			{
 				server = next_server(&options, server, was_silent);
 				/* a refusal costs nothing: do not spin */
-				pause_ms(options.retry_pause_ms);
+				patient_pause(options.retry_pause_ms);
 				number--;
 				continue;
 			}
@@ -166,10 +158,10 @@ main(int argc, char **argv)
 			connection = NULL;
 			was_silent = statement.end_us - statement.start_us >= options.answer_timeout_ms * 1000;
 			server = next_server(&options, server, was_silent);
-			pause_ms(options.retry_pause_ms);
+			patient_pause(options.retry_pause_ms);
 		}
 		else if (options.pause_ms > 0)
-			pause_ms(options.pause_ms);
+			patient_pause(options.pause_ms);
 	}
 	if (connection != NULL)
 		PQfinish(connection);
@@ -278,26 +270,11 @@ request_stop(int signal_number)
 	stop_requested = 1;
 }
 
-static long
-now_us(void)
-{
-	struct timeval now;
-
-	gettimeofday(&now, NULL);
-	return (long) now.tv_sec * 1000000L + (long) now.tv_usec;
-}
-
-static void
-pause_ms(long ms)
-{
-	(void) poll(NULL, 0, (int) ms);
-}
-
 /* Which one to try after that one has failed. */
 static int
 next_server(const Options *options, int server, bool was_silent)
 {
-	long		now = now_us();
+	long		now = patient_now_us();
 	int			i;
 
 	if (was_silent)
@@ -306,45 +283,6 @@ next_server(const Options *options, int server, bool was_silent)
 		if (options->avoided_until_us[(server + i) % options->n_servers] <= now)
 			return (server + i) % options->n_servers;
 	return was_silent ? (server + 1) % options->n_servers : server;
-}
-
-/* What ends a session shows in the next statement's outcome. */
-static void
-ignore_notice(void *argument, const char *message)
-{
-	(void) argument;
-	(void) message;
-}
-
-/* NULL when the server does not take the connection now. */
-static PGconn *
-connect_to(const char *server, long timeout_ms, bool *was_silent)
-{
-	long		deadline = now_us() + timeout_ms * 1000;
-	PGconn	   *connection = PQconnectStart(server);
-	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
-
-	PQsetNoticeProcessor(connection, ignore_notice, NULL);
-
-	/* a frozen server takes the connection and says nothing */
-	while (connection != NULL && PQstatus(connection) != CONNECTION_BAD &&
-		   status != PGRES_POLLING_FAILED && status != PGRES_POLLING_OK)
-	{
-		struct pollfd wait;
-		long		left = deadline - now_us();
-
-		wait.fd = PQsocket(connection);
-		wait.events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-		if (left <= 0 || (poll(&wait, 1, (int) (left / 1000) + 1) < 0 && errno != EINTR))
-			break;
-		if (wait.revents != 0)
-			status = PQconnectPoll(connection);
-	}
-	if (status == PGRES_POLLING_OK && PQstatus(connection) == CONNECTION_OK)
-		return connection;
-	*was_silent = now_us() >= deadline;
-	PQfinish(connection);
-	return NULL;
 }
 
 static void
@@ -361,7 +299,7 @@ run_statement(PGconn *connection, const Options *options, Statement *statement)
 
 	values[0] = statement->name;
 	values[1] = statement->value;
-	statement->start_us = now_us();
+	statement->start_us = patient_now_us();
 	if (statement->kind == KIND_SQL)
 	{
 		snprintf(insert, sizeof(insert), "INSERT INTO %s (name, value) VALUES ($1, $2)",
@@ -376,7 +314,7 @@ run_statement(PGconn *connection, const Options *options, Statement *statement)
 								 2, NULL, values, NULL, NULL, 0);
 	if (sent)
 	{
-		result = wait_for_result(connection,
+		result = patient_result(connection,
 								 statement->start_us + options->answer_timeout_ms * 1000,
 								 statement->kind == KIND_SQL);
 		if (result != NULL)
@@ -385,68 +323,7 @@ run_statement(PGconn *connection, const Options *options, Statement *statement)
 			PQclear(result);
 		}
 	}
-	statement->end_us = now_us();
-}
-
-/* NULL when the connection broke or the deadline passed. */
-static PGresult *
-wait_for_result(PGconn *connection, long deadline, bool commits_at_end)
-{
-	PGresult   *result = NULL;
-	PGresult   *next;
-
-	for (;;)
-	{
-		struct pollfd wait;
-		long		left = deadline - now_us();
-		int			flushed = PQflush(connection);
-
-		if (left <= 0 || flushed < 0)
-			break;
-		if (flushed == 0 && !PQisBusy(connection))
-		{
-			next = PQgetResult(connection);
-			if (next == NULL)
-				return result;
-
-			/*
-			 * The first is the answer, unless the commit failed after it; what
-			 * follows an error adds nothing.
-			 */
-			if (result != NULL && (!commits_at_end || !is_success(result)))
-				PQclear(next);
-			else
-			{
-				PQclear(result);
-				result = next;
-			}
-			continue;
-		}
-		wait.fd = PQsocket(connection);
-		wait.events = (short) (POLLIN | (flushed > 0 ? POLLOUT : 0));
-		if (poll(&wait, 1, (int) (left / 1000) + 1) < 0 && errno != EINTR)
-			break;
-		if (!PQconsumeInput(connection))
-			break;
-	}
-
-	/*
-	 * An answer that was read counts, whatever happened to the socket then.  But
-	 * a table's row is committed after CommandComplete, which may arrive before
-	 * ReadyForQuery, and that says that it is.
-	 */
-	if (commits_at_end && result != NULL && is_success(result))
-	{
-		PQclear(result);
-		return NULL;
-	}
-	return result;
-}
-
-static bool
-is_success(const PGresult *result)
-{
-	return PQresultStatus(result) == PGRES_TUPLES_OK || PQresultStatus(result) == PGRES_COMMAND_OK;
+	statement->end_us = patient_now_us();
 }
 
 static void
@@ -454,7 +331,7 @@ judge(PGresult *result, Statement *statement)
 {
 	const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-	if (is_success(result))
+	if (patient_is_success(result))
 	{
 		statement->outcome = OUTCOME_ACK;
 		snprintf(statement->state, sizeof(statement->state), "00000");
@@ -466,14 +343,8 @@ judge(PGresult *result, Statement *statement)
 	if (state == NULL)
 		return;
 
-	/*
-	 * 40003 says that the outcome is unknown.  So is it when the server ended
-	 * (57P01, 57P02) while the statement ran.  Any other error is the server's
-	 * word that nothing was done.
-	 */
 	snprintf(statement->state, sizeof(statement->state), "%s", state);
-	if (strcmp(state, "40003") != 0 && strcmp(state, "57P01") != 0 &&
-		strcmp(state, "57P02") != 0)
+	if (patient_is_refusal(state))
 		statement->outcome = OUTCOME_REFUSED;
 }
 

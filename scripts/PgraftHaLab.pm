@@ -209,7 +209,7 @@ sub primary
 # gives it.  One that has WAL which nobody else has is made to fit, as its owner would.
 sub settled
 {
-	my ($self) = @_;
+	my ($self, $seconds) = @_;
 
 	return $self->wait_until(
 		'all servers follow one primary',
@@ -222,7 +222,7 @@ sub settled
 			usleep(50_000);
 			return 0;
 		},
-		120);
+		$seconds || 120);
 }
 
 # One that was frozen may for a moment take itself for the primary it was: all must

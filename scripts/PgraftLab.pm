@@ -201,7 +201,8 @@ sub connection
 	return "host='$self->{socket_directory}' port=$self->{servers}{$id}{port} user=postgres dbname=postgres connect_timeout=2";
 }
 
-# the result; undef, with $self->{error}, when the statement failed
+# the result; undef, with $self->{error}, when the statement failed, or had no
+# answer after $self->{patience} seconds if that is set
 sub ask
 {
 	my ($self, $id, $sql) = @_;
@@ -212,6 +213,7 @@ sub ask
 	{
 		open(STDERR, '>', "$self->{directory}/psql.err");
 		$ENV{PGOPTIONS} = '';
+		alarm($self->{patience}) if $self->{patience};
 		exec("$self->{bindir}/psql", '-X', '-A', '-t', '-q', '-v', 'ON_ERROR_STOP=1',
 			'-c', $sql, '-d', $self->connection($id))
 		  or POSIX::_exit(127);
@@ -336,7 +338,7 @@ sub shut_down
 {
 	my ($self) = @_;
 
-	$_->end('KILL') for @{ $self->{writers} };
+	$_->end('KILL') for grep { defined } @{ $self->{writers} };
 	for my $id ($self->ids)
 	{
 		next if !$self->server($id)->{running};

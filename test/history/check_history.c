@@ -3,7 +3,12 @@
  * check_history.c
  *	  Judges files of recorded histories (format: history.h).
  *
- *		check_history [--quiet] FILE...
+ *		check_history [--quiet] [--stale-reads US] FILE...
+ *
+ * With --stale-reads a read may show what was true so many microseconds before
+ * it was sent, as a server may answer that was deposed and whose lease runs;
+ * writes must be linearizable all the same.  Stale reads are listed with their
+ * lengths.
  *
  * Exit status: 0 all are linearizable, 1 one is not, 2 one cannot be read or
  * was too hard to decide.
@@ -53,36 +58,58 @@ read_file(const char *path)
 	return NULL;
 }
 
+/* Judges one file; 0, 1 or 2 as the exit status. */
+static int
+judge_file(const char *path, int quiet, long stale_allowance)
+{
+	static const char *const words[] = {"linearizable", "NOT LINEARIZABLE", "not decided"};
+	History    *history = read_file(path);
+	HistoryVerdict verdict;
+	char	   *report;
+	int			code;
+
+	if (history == NULL)
+		return 2;
+	history_allow_stale_reads(history, stale_allowance);
+	verdict = history_check(history, &report);
+	code = verdict == HISTORY_GOOD ? 0 : verdict == HISTORY_BAD ? 1 : 2;
+	if (code != 0 || !quiet)
+		printf("%s: %zu operations, %s\n", path, history_size(history), words[verdict]);
+	if (report != NULL)
+		fputs(report, stdout);
+	if (stale_allowance > 0)
+		history_print_stale_reads(history, stdout);
+	free(report);
+	history_free(history);
+	return code;
+}
+
 int
 main(int argc, char **argv)
 {
-	int			quiet = argc > 1 && strcmp(argv[1], "--quiet") == 0;
+	int			quiet = 0;
+	long		stale_allowance = 0;
 	int			status = 0;
-	int			i;
+	int			i = 1;
 
-	if (argc < 2 + quiet)
+	for (; i < argc && argv[i][0] == '-'; i++)
 	{
-		fprintf(stderr, "usage: check_history [--quiet] FILE...\n");
+		if (strcmp(argv[i], "--quiet") == 0)
+			quiet = 1;
+		else if (strcmp(argv[i], "--stale-reads") == 0 && i + 1 < argc)
+			stale_allowance = atol(argv[++i]);
+		else
+			break;
+	}
+	if (i == argc || argv[i][0] == '-')
+	{
+		fprintf(stderr, "usage: check_history [--quiet] [--stale-reads US] FILE...\n");
 		return 2;
 	}
-	for (i = 1 + quiet; i < argc; i++)
+	for (; i < argc; i++)
 	{
-		static const char *const words[] = {"linearizable", "NOT LINEARIZABLE", "not decided"};
-		History    *history = read_file(argv[i]);
-		HistoryVerdict verdict;
-		char	   *report;
-		int			code;
+		int			code = judge_file(argv[i], quiet, stale_allowance);
 
-		if (history == NULL)
-			return 2;
-		verdict = history_check(history, &report);
-		code = verdict == HISTORY_GOOD ? 0 : verdict == HISTORY_BAD ? 1 : 2;
-		if (code != 0 || !quiet)
-			printf("%s: %zu operations, %s\n", argv[i], history_size(history), words[verdict]);
-		if (report != NULL)
-			fputs(report, stdout);
-		free(report);
-		history_free(history);
 		status = code > status ? code : status;
 	}
 	return status;

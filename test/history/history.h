@@ -94,7 +94,19 @@ typedef enum HistoryVerdict
 	HISTORY_TOO_HARD			/* the search did not end within its bound */
 } HistoryVerdict;
 
+/*
+ * From now on a read, or a compare-and-set that changed nothing, may show what
+ * was true up to so long (in the clock's units) before it was sent.
+ */
+extern void history_allow_stale_reads(History *history, long allowance);
+
 /* Judges all keys.  *report (malloc'd) says why when it is not GOOD. */
 extern HistoryVerdict history_check(History *history, char **report);
+
+/*
+ * Writes a line for each read of a value that was surely replaced before the
+ * read was sent, with the time between the two, and their number.
+ */
+extern void history_print_stale_reads(const History *history, FILE *file);
 
 #endif							/* PGRAFT_HISTORY_H */

@@ -22,6 +22,7 @@ struct History
 	int		   *buckets;
 	size_t		n_buckets;
 	int			line;			/* of the file that is read */
+	long		stale_allowance;
 };
 
 /* realloc() that ends the program rather than return NULL */

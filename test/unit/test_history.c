@@ -99,6 +99,28 @@ judge_many(int spoil)
 	return verdict;
 }
 
+/* A read that was 10 behind, and a lost write: only the first can be allowed. */
+static HistoryVerdict
+judge_stale(long allowance, const char *last)
+{
+	static const char *const lines[] = {
+		"a\t1\t2\twrite\tx\t1\t-\tok", "a\t3\t4\tcas\tx\t2\t1\tok", "b\t14\t15\tread\tx\t-\t-\t1"
+	};
+	History    *history = history_new();
+	HistoryVerdict verdict;
+	char	   *report;
+	size_t		i;
+
+	for (i = 0; i < lengthof(lines); i++)
+		(void) history_add_line(history, lines[i]);
+	(void) history_add_line(history, last);
+	history_allow_stale_reads(history, allowance);
+	verdict = history_check(history, &report);
+	free(report);
+	history_free(history);
+	return verdict;
+}
+
 static void
 test_refused_lines(void)
 {
@@ -128,6 +150,10 @@ main(void)
 	ok(judge_directory(parent, "bad", HISTORY_BAD) >= 14, "there are bad histories");
 	ok(judge_many(-1) == HISTORY_GOOD, "%d writes, half of them of unknown outcome", MANY);
 	ok(judge_many(MANY - 3) == HISTORY_BAD, "the same with one stale read near the end");
+	ok(judge_stale(0, "") == HISTORY_BAD, "a stale read is not linearizable");
+	ok(judge_stale(9, "") == HISTORY_BAD, "nor is one that is older than what is allowed");
+	ok(judge_stale(10, "") == HISTORY_GOOD, "one that is not older is allowed");
+	ok(judge_stale(1000, "a\t16\t17\tcas\tx\t3\t1\tok") == HISTORY_BAD, "a lost write is not, whatever is allowed");
 	test_refused_lines();
 	return tap_done();
 }
