@@ -100,6 +100,7 @@ sub run_all
 	if (!$passed)
 	{
 		print "\nFAILED at ", POSIX::strftime('%H:%M:%S', gmtime), " UTC, seed $self->{seed}: $@";
+		$self->judge_primary if @{ $self->{clients} || [] };
 	}
 	$self->print_summary;
 	print $passed ? "PASSED\n" : "FAILED: SEED=$self->{seed}\n";
@@ -407,6 +408,22 @@ sub judge
 	printf "%7.1f s  all servers compared in %.1f s: %s\n", time() - $self->{started}, time() - $started, join(', ', @figures);
 	unlink(map { $_->{file} } @{ $self->{clients} });
 	$self->{clients} = $self->{writers} = [];
+	return;
+}
+
+# When the servers did not settle they cannot be compared, but whether anybody was
+# told wrong shows on the primary.
+sub judge_primary
+{
+	my ($self) = @_;
+
+	my $good = eval {
+		$_->end('TERM') for @{ $self->{clients} };
+		my $primary = $self->primary;
+		print "on the primary, server $primary: ", join(', ', PgraftVerdict::judge_clients($self, $primary)), ", nothing lost\n";
+		1;
+	};
+	print "on the primary: $@" if !$good;
 	return;
 }
 
