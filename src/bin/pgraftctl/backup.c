@@ -133,3 +133,34 @@ put_back(const char *data_directory, const char *own_configuration)
 	return own_configuration == NULL ||
 		ctl_write_file(psprintf("%s/pgraft.conf", data_directory), own_configuration, 0600);
 }
+
+/* What the server noted about WAL that is no longer there. */
+bool
+ctl_forget_wal(const char *data_directory)
+{
+	char	   *directory = ctl_consensus_directory(data_directory);
+	static const char *const names[] = {"ha_state", "promotion", "rejoin"};
+	size_t		i;
+
+	for (i = 0; i < lengthof(names); i++)
+	{
+		char	   *path = psprintf("%s/%s", directory, names[i]);
+
+		if (unlink(path) != 0 && errno != ENOENT)
+		{
+			pg_log_error("could not remove file \"%s\": %m", path);
+			return false;
+		}
+	}
+	return true;
+}
+
+char *
+ctl_consensus_directory(const char *data_directory)
+{
+	char	   *set = ctl_read_setting(data_directory, "pgraft.data_dir");
+
+	if (set != NULL && set[0] != '\0')
+		return set;
+	return psprintf("%s.pgraft", data_directory);
+}

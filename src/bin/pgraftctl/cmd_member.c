@@ -116,7 +116,9 @@ cmd_join(int argc, char **argv)
 		return code;
 	if (ctl_directory_is_empty(options.data_directory))
 	{
-		if (!make_role(primary, options.data_directory, name))
+		/* of data that was lost, when its consensus directory was not */
+		if (!ctl_forget_wal(options.data_directory) ||
+			!make_role(primary, options.data_directory, name))
 			return CTL_FAILED;
 		printf("Cloning %s ...\n", source);
 		if (!ctl_base_backup(options.data_directory,

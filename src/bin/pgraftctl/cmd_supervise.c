@@ -31,9 +31,7 @@
 #define FIRST_BACKOFF_SECONDS 1
 #define MAX_BACKOFF_SECONDS 30
 
-static bool forget_wal(const char *data_directory);
 static char *find_source(const CtlOptions *options);
-static char *consensus_directory(const char *data_directory);
 static char *own_conninfo(const char *data_directory);
 static pid_t start_postmaster(const char *data_directory);
 static bool look(const char *conninfo, bool *ready);
@@ -61,6 +59,7 @@ cmd_rejoin(int argc, char **argv)
 	if (access(psprintf("%s/PG_VERSION", options.data_directory), F_OK) != 0)
 	{
 		pg_log_error("\"%s\" is not a data directory", options.data_directory);
+		pg_log_error_hint("If its data was lost, \"pgraftctl join\" with its old options fills it again.");
 		return CTL_FAILED;
 	}
 	if (!ctl_confirm(&options, "What this server has and the primary has not will be thrown away.  Go on?"))
@@ -91,7 +90,7 @@ mend(const CtlOptions *options)
 	}
 	if (!take_verdict(options->data_directory, &may_rewind) ||
 		!ctl_rewind_or_clone(options->data_directory, source, !may_rewind) ||
-		!forget_wal(options->data_directory))
+		!ctl_forget_wal(options->data_directory))
 		return CTL_FAILED;
 	return CTL_OK;
 }
@@ -103,7 +102,7 @@ mend(const CtlOptions *options)
 static bool
 take_verdict(const char *data_directory, bool *may_rewind)
 {
-	char	   *path = psprintf("%s/rejoin", consensus_directory(data_directory));
+	char	   *path = psprintf("%s/rejoin", ctl_consensus_directory(data_directory));
 	char	   *verdict = NULL;
 
 	*may_rewind = false;
@@ -123,37 +122,6 @@ take_verdict(const char *data_directory, bool *may_rewind)
 	return fsync_parent_path(path) == 0;
 }
 
-/* What the server noted about WAL that is no longer there. */
-static bool
-forget_wal(const char *data_directory)
-{
-	char	   *directory = consensus_directory(data_directory);
-	static const char *const names[] = {"ha_state", "promotion"};
-	size_t		i;
-
-	for (i = 0; i < lengthof(names); i++)
-	{
-		char	   *path = psprintf("%s/%s", directory, names[i]);
-
-		if (unlink(path) != 0 && errno != ENOENT)
-		{
-			pg_log_error("could not remove file \"%s\": %m", path);
-			return false;
-		}
-	}
-	return true;
-}
-
-static char *
-consensus_directory(const char *data_directory)
-{
-	char	   *set = ctl_read_setting(data_directory, "pgraft.data_dir");
-
-	if (set != NULL && set[0] != '\0')
-		return set;
-	return psprintf("%s.pgraft", data_directory);
-}
-
 /*
  * --from, or the hosts that this server noted last: the one among them that
  * accepts writes.  User and password are those of primary_conninfo.
@@ -161,7 +129,7 @@ consensus_directory(const char *data_directory)
 static char *
 find_source(const CtlOptions *options)
 {
-	char	   *hosts_file = psprintf("%s/hosts", consensus_directory(options->data_directory));
+	char	   *hosts_file = psprintf("%s/hosts", ctl_consensus_directory(options->data_directory));
 	char	   *credentials = ctl_read_setting(options->data_directory, "primary_conninfo");
 	char	   *hosts;
 	PGconn	   *connection;

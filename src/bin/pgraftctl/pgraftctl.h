@@ -127,6 +127,10 @@ extern bool ctl_base_backup(const char *data_directory, const char *conninfo);
 /* Makes a stopped data directory a standby of `conninfo` again. */
 extern bool ctl_rewind_or_clone(const char *data_directory, const char *conninfo,
 								bool clone_only);
+/* Whose WAL a data directory has, when that is no longer true of it. */
+extern bool ctl_forget_wal(const char *data_directory);
+/* pgraft.data_dir, or where it is without that setting. */
+extern char *ctl_consensus_directory(const char *data_directory);
 
 /* ---- commands ---- */
 extern int	cmd_init(int argc, char **argv);
