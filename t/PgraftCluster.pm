@@ -253,10 +253,11 @@ sub worker_pid
 # Disks
 # ----------------------------------------------------------------
 
-# a healthy one, whose faults disk() can switch on
+# A healthy one, whose faults disk() can switch on; it holds what lies below
+# $directory (the consensus directory).
 sub make_disk
 {
-	my ($self, $id, $node) = @_;
+	my ($self, $id, $node, $directory) = @_;
 	my $control = PostgreSQL::Test::Utils::tempdir() . '/control';
 
 	die "PGRAFT_PRELOAD is not set: run the tests with make\n" if !$ENV{PGRAFT_PRELOAD};
@@ -266,7 +267,7 @@ sub make_disk
 	$self->{disk}{$id} = $control;
 	$self->{environment}{$id} = {
 		LD_PRELOAD => "$ENV{PGRAFT_PRELOAD}/pgraft_disk_faults.so",
-		PGRAFT_FAULT_DIRECTORY => abs_path(dirname($node->data_dir)) . '/' . basename($node->data_dir) . '.pgraft',
+		PGRAFT_FAULT_DIRECTORY => $directory || abs_path(dirname($node->data_dir)) . '/' . basename($node->data_dir) . '.pgraft',
 		PGRAFT_FAULT_CONTROL => $control,
 	};
 	return;
