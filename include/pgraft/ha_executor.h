@@ -2,7 +2,8 @@
  *
  * ha_executor.h
  *	  What the files of the "pgraft ha" worker share: executor.c, promote.c,
- *	  demote.c, seal.c, sync_quorum.c, slots.c, local_state.c, hook.c.
+ *	  demote.c, switchover.c, seal.c, sync_quorum.c, slots.c, local_state.c,
+ *	  hook.c.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -58,10 +59,28 @@ extern bool pgraft_ha_finish_promotion(bool anybodys);
 
 /* ---- demote.c ---- */
 
-/* Ends sessions of clients, waits for them for a moment. */
+/*
+ * Ends sessions of clients, and whatever else is in a transaction that can
+ * commit; how many there still are.
+ */
+extern int	pgraft_ha_signal_sessions(void);
+/* The same, and waits for them for a moment. */
 extern void pgraft_ha_end_sessions(void);
 /* Does not return: the server is reinitialised and starts as a standby. */
 extern void pgraft_ha_demote(const char *reason) pg_attribute_noreturn();
+
+/* ---- switchover.c ---- */
+typedef enum PgraftHaHandover
+{
+	PGRAFT_HA_HANDOVER_PREPARES,	/* this server goes on as the primary */
+	PGRAFT_HA_HANDOVER_STOPS,	/* must be fenced from now on */
+	PGRAFT_HA_HANDOVER_DONE,	/* the target has everything up to *end: DRAINED */
+	PGRAFT_HA_HANDOVER_DEMOTES, /* sessions do not end: demotion first */
+	PGRAFT_HA_HANDOVER_GIVEN_UP /* no target is there in time */
+} PgraftHaHandover;
+
+/* In phase DRAINING, on the primary. */
+extern PgraftHaHandover pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end);
 
 /* ---- sync_quorum.c ---- */
 

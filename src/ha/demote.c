@@ -25,6 +25,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "access/transam.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
@@ -40,11 +41,9 @@
 #define SESSION_LOOK_MS 5
 #define DEMOTION_STATUS 2		/* neither 0 nor 1: a crash */
 
-static int	signal_sessions(void);
-
-/* Sessions with a database that are no background worker's; how many there are. */
-static int
-signal_sessions(void)
+/* Of background workers only those that have written something. */
+int
+pgraft_ha_signal_sessions(void)
 {
 	int			n = 0;
 	uint32		i;
@@ -55,7 +54,7 @@ signal_sessions(void)
 		int			pid = proc->pid;
 
 		if (pid == 0 || pid == MyProcPid || proc->databaseId == InvalidOid ||
-			pgraft_proc_is_background_worker(proc))
+			(pgraft_proc_is_background_worker(proc) && !TransactionIdIsValid(proc->xid)))
 			continue;
 		(void) kill(pid, SIGTERM);
 		n++;
@@ -70,7 +69,7 @@ pgraft_ha_end_sessions(void)
 
 	for (waited = 0; waited < SESSION_WAIT_MS; waited += SESSION_LOOK_MS)
 	{
-		if (signal_sessions() == 0)
+		if (pgraft_ha_signal_sessions() == 0)
 			return;
 		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SESSION_LOOK_MS,
 						 pgraft_wait_event());

@@ -51,7 +51,6 @@
 #define SOON_MS 2				/* something is under way that takes milliseconds */
 #define NEAR_MS 20
 #define CALM_MS 200
-#define DRAIN_MS 3000			/* the target has that long to get the last WAL */
 #define TELL_AGAIN_MS 1000		/* commands that may have been lost */
 
 PGDLLEXPORT void pgraft_ha_main(Datum main_arg);
@@ -70,6 +69,7 @@ static long primary_step(void);
 static long become_primary(void);
 static long serve(void);
 static long drain(void);
+static void stop_serving(const char *reason);
 static long leave(const char *reason);
 static long end_as_primary(const char *reason, long wait_ms);
 static bool is_primary_of_epoch(void);
@@ -87,7 +87,6 @@ static PgraftHaWal wal;
 static uint64 promotion_tag = 0;
 static raft_time last_announced = 0;
 static raft_time last_told = 0;
-static uint64 drained_epoch = 0;	/* sessions were ended for its switchover */
 
 static const char *const role_names[] = {
 	"starting", "standby", "sealed", "promoting", "primary", "demoting", "rewind", "failed"
@@ -643,7 +642,8 @@ serve(void)
 	entry = pgraft_ha_find_epoch(&document, document.epoch);
 	if (entry != NULL && entry->promoted && entry->timeline != GetWALInsertionTimeLine())
 		return leave("it was promoted by hand: its timeline is not that of the epoch");
-	drained_epoch = 0;
+	if (entry != NULL && entry->promoted && entry->tag != wal.tag)
+		return leave("the cluster knows of another promotion of it than the last");
 	if (!pgraft_ha_pauses_at("checkpoint"))
 		(void) pgraft_ha_finish_promotion(false);
 	pgraft_ha_watch_sync(&document);
@@ -681,54 +681,47 @@ tell_members(void)
 }
 
 /*
- * A switchover: no more writes, everything flushed and sent, then demotion.
- * The WAL that is written between the last look and the end is none that
- * anybody was told of; if the target lacks it, it waits for it or the switchover
- * is given up.
+ * A switchover.  Nothing is taken back that was said: until the document has
+ * gone on, or the switchover was given up, this server stays fenced.
  */
 static long
 drain(void)
 {
-	static TimestampTz begun = 0;
-	XLogRecPtr	flushed;
-	XLogRecPtr	target_has = InvalidXLogRecPtr;
-	int			i;
+	PgraftHaCommand command;
+	XLogRecPtr	end;
 
-	if (local.promoted_epoch != 0)
+	switch (pgraft_ha_hand_over(&document, &end))
 	{
-		local.promoted_epoch = 0;
-		publish();
-		pgraft_ha_fence_now();
+		case PGRAFT_HA_HANDOVER_PREPARES:
+			set_role(PGRAFT_HA_ROLE_PRIMARY, "preparing the switchover");
+			return SOON_MS;
+		case PGRAFT_HA_HANDOVER_STOPS:
+			stop_serving("handing over to the other server");
+			return 1;
+		case PGRAFT_HA_HANDOVER_DONE:
+			memset(&command, 0, sizeof(command));
+			command.kind = PGRAFT_HA_DRAINED;
+			command.generation = document.switchover_serial;
+			command.wal_epoch = wal.epoch;
+			command.tag = wal.tag;
+			command.timeline = local.timeline;
+			command.lsn = end;
+			(void) pgraft_ha_try_propose(&command);
+			return SOON_MS;
+		case PGRAFT_HA_HANDOVER_GIVEN_UP:
+			memset(&command, 0, sizeof(command));
+			command.kind = PGRAFT_HA_SWITCHOVER_ABORT;
+			(void) pgraft_ha_try_propose(&command);
+			return NEAR_MS;
+		case PGRAFT_HA_HANDOVER_DEMOTES:
+			break;
 	}
-	set_role(PGRAFT_HA_ROLE_DEMOTING, "handing over to the other server");
-	if (drained_epoch != document.epoch)
-	{
-		drained_epoch = document.epoch;
-		begun = GetCurrentTimestamp();
-		pgraft_ha_end_sessions();
-		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE | CHECKPOINT_WAIT);
-	}
-	flushed = GetFlushRecPtr(NULL);
-	for (i = 0; i < document.n_members; i++)
-	{
-		uint32		id = document.members[i].id;
-		XLogRecPtr	has;
-
-		if (id == (uint32) pgraft_node_id ||
-			(document.switchover_target != 0 && id != document.switchover_target))
-			continue;
-		has = pgraft_ha_standby_flush(id);
-		target_has = Max(target_has, has);
-	}
-	if (target_has >= flushed ||
-		TimestampDifferenceExceeds(begun, GetCurrentTimestamp(), DRAIN_MS))
-		return end_as_primary("switchover", SOON_MS);
-	return SOON_MS;
+	return end_as_primary("switchover", SOON_MS);
 }
 
-/* Not the primary any more, or never was one. */
-static long
-leave(const char *reason)
+/* Fenced, and not by the lease: until it is primary of an epoch once more. */
+static void
+stop_serving(const char *reason)
 {
 	if (local.promoted_epoch != 0)
 	{
@@ -737,6 +730,13 @@ leave(const char *reason)
 	}
 	pgraft_ha_fence_now();
 	set_role(PGRAFT_HA_ROLE_DEMOTING, reason);
+}
+
+/* Not the primary any more, or never was one. */
+static long
+leave(const char *reason)
+{
+	stop_serving(reason);
 	return end_as_primary(reason, CALM_MS);
 }
 

@@ -1,0 +1,179 @@
+/*-------------------------------------------------------------------------
+ *
+ * switchover.c
+ *	  The primary's part of a switchover: it hands over with the shortest
+ *	  possible pause for its clients.
+ *
+ * Called by "pgraft ha" alone, again and again until it says what is next:
+ * nothing here waits for longer than a moment.
+ *
+ *	prepare		while clients go on writing: the checkpoint that makes the
+ *				recovery after the demotion short, the one that a promotion needs
+ *				to be complete, and a target that follows closely
+ *	stop		the caller has fenced this server; sessions end, and whoever else
+ *				is in the middle of a commit
+ *	hand over	the target confirms all that was flushed, and the caller says so to
+ *				the cluster (DRAINED); only then this server demotes itself, at
+ *				the same time as the target is promoted
+ *
+ * What is written between the last look and the demotion is WAL that nobody
+ * waits for: no session is left, and the fence lets nobody commit.  It makes
+ * this server rewind, nothing is lost with it.
+ *
+ * What survives a crash: nothing in here; a server that comes back begins anew
+ * or finds that the document went on.
+ *
+ * Copyright (c) 2026, pgraft contributors
+ *
+ * IDENTIFICATION
+ *	  src/ha/switchover.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+#include "miscadmin.h"
+#include "postmaster/bgwriter.h"
+#include "utils/timestamp.h"
+
+#include "pgraft/ha_executor.h"
+#include "pgraft/settings.h"
+
+#define CHECKPOINT_MS 5000		/* longer than that is not waited for */
+#define CONTROL_LOOK_MS 20		/* between two looks at pg_control */
+#define CLOSE_BYTES (1024 * 1024)	/* a target that lacks less is close */
+#define FOLLOW_MS 10000			/* for a target that follows closely */
+#define SESSIONS_MS 300			/* then the demotion ends what is left of them */
+#define CATCH_UP_MS 3000		/* for the last of the WAL */
+
+typedef struct Handover
+{
+	uint64		serial;			/* of the switchover; 0 = none */
+	bool		stopped;
+	TimestampTz since;			/* of this part of it */
+	XLogRecPtr	old_checkpoint;
+	TimestampTz looked;			/* at pg_control */
+	bool		checkpointed;
+	bool		sessions_ended;
+} Handover;
+
+static XLogRecPtr best_target(const PgraftHaDocument *document);
+static XLogRecPtr newest_checkpoint(void);
+static bool prepare_checkpoint(TimestampTz now);
+static PgraftHaHandover prepare(const PgraftHaDocument *document, TimestampTz now);
+static PgraftHaHandover stop(const PgraftHaDocument *document, TimestampTz now,
+							 XLogRecPtr *end);
+
+static Handover handover;
+
+PgraftHaHandover
+pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (handover.serial != document->switchover_serial)
+	{
+		memset(&handover, 0, sizeof(handover));
+		handover.serial = document->switchover_serial;
+		handover.since = now;
+		handover.old_checkpoint = newest_checkpoint();
+		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE);
+	}
+	return handover.stopped ? stop(document, now, end) : prepare(document, now);
+}
+
+/* Newest flushed position of those that may become primary; Invalid = none follows. */
+static XLogRecPtr
+best_target(const PgraftHaDocument *document)
+{
+	XLogRecPtr	best = InvalidXLogRecPtr;
+	int			i;
+
+	for (i = 0; i < document->n_members; i++)
+	{
+		uint32		id = document->members[i].id;
+		XLogRecPtr	has;
+
+		if (id == (uint32) pgraft_node_id ||
+			(document->switchover_target != 0 ? id != document->switchover_target :
+			 document->members[i].priority == 0))
+			continue;
+		has = pgraft_ha_standby_flush(id);
+		best = Max(best, has);
+	}
+	return best;
+}
+
+static XLogRecPtr
+newest_checkpoint(void)
+{
+	bool		good;
+	ControlFileData *control = get_controlfile(DataDir, &good);
+	XLogRecPtr	checkpoint = good ? control->checkPoint : InvalidXLogRecPtr;
+
+	pfree(control);
+	return checkpoint;
+}
+
+/*
+ * One that takes very long is not worth waiting for: only this server's own way
+ * back gets longer without it.
+ */
+static bool
+prepare_checkpoint(TimestampTz now)
+{
+	if (!handover.checkpointed && TimestampDifferenceExceeds(handover.looked, now, CONTROL_LOOK_MS))
+	{
+		XLogRecPtr	newest = newest_checkpoint();
+
+		handover.looked = now;
+		handover.checkpointed = newest != InvalidXLogRecPtr && newest != handover.old_checkpoint;
+	}
+	return handover.checkpointed ||
+		TimestampDifferenceExceeds(handover.since, now, CHECKPOINT_MS);
+}
+
+static PgraftHaHandover
+prepare(const PgraftHaDocument *document, TimestampTz now)
+{
+	XLogRecPtr	target;
+
+	/* a standby that was not promoted completely could not become one again */
+	if (!pgraft_ha_finish_promotion(true) || !prepare_checkpoint(now))
+		return PGRAFT_HA_HANDOVER_PREPARES;
+	target = best_target(document);
+	if (target == InvalidXLogRecPtr || target + CLOSE_BYTES < GetFlushRecPtr(NULL))
+		return TimestampDifferenceExceeds(handover.since, now, FOLLOW_MS) ?
+			PGRAFT_HA_HANDOVER_GIVEN_UP : PGRAFT_HA_HANDOVER_PREPARES;
+	handover.stopped = true;
+	handover.since = now;
+	return PGRAFT_HA_HANDOVER_STOPS;
+}
+
+/*
+ * A commit that passed the fence before it was closed is acknowledged or ended
+ * before the end of the WAL is read; with k = 0 nobody but this server has it.
+ */
+static PgraftHaHandover
+stop(const PgraftHaDocument *document, TimestampTz now, XLogRecPtr *end)
+{
+	if (!handover.sessions_ended)
+	{
+		if (pgraft_ha_signal_sessions() > 0)
+			return TimestampDifferenceExceeds(handover.since, now, SESSIONS_MS) ?
+				PGRAFT_HA_HANDOVER_DEMOTES : PGRAFT_HA_HANDOVER_STOPS;
+		handover.sessions_ended = true;
+	}
+
+	/* what synchronous_commit = off has left in memory: a page, then the rest */
+	(void) XLogBackgroundFlush();
+	(void) XLogBackgroundFlush();
+	*end = GetFlushRecPtr(NULL);
+	if (best_target(document) >= *end)
+		return PGRAFT_HA_HANDOVER_DONE;
+	return TimestampDifferenceExceeds(handover.since, now, CATCH_UP_MS) ?
+		PGRAFT_HA_HANDOVER_GIVEN_UP : PGRAFT_HA_HANDOVER_STOPS;
+}
