@@ -60,11 +60,14 @@ extern bool pgraft_ha_finish_promotion(bool anybodys);
 /* ---- demote.c ---- */
 
 /*
- * Ends sessions of clients, and whatever else is in a transaction that can
- * commit; how many there still are.
+ * Tells sessions of clients to end, and background workers that have written
+ * something.  Returns how many there are; their process ids go to pids, which
+ * has room for MaxBackends.
  */
-extern int	pgraft_ha_signal_sessions(void);
-/* The same, and waits for them for a moment. */
+extern int	pgraft_ha_signal_sessions(pid_t *pids);
+/* How many of them have not ended. */
+extern int	pgraft_ha_count_sessions(const pid_t *pids, int n);
+/* Signals whoever is there and waits for all to end, for a moment. */
 extern void pgraft_ha_end_sessions(void);
 /* Does not return: the server is reinitialised and starts as a standby. */
 extern void pgraft_ha_demote(const char *reason) pg_attribute_noreturn();

@@ -30,9 +30,7 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/lwlock.h"
-#include "storage/proc.h"
-#include "storage/procarray.h"
+#include "utils/backend_status.h"
 
 #include "pgraft/compat.h"
 #include "pgraft/ha_executor.h"
@@ -41,39 +39,92 @@
 #define SESSION_LOOK_MS 5
 #define DEMOTION_STATUS 2		/* neither 0 nor 1: a crash */
 
+static bool is_session(const LocalPgBackendStatus *local);
+static int	compare_pids(const void *a, const void *b);
+
 /* Of background workers only those that have written something. */
+static bool
+is_session(const LocalPgBackendStatus *local)
+{
+	switch (local->backendStatus.st_backendType)
+	{
+		case B_BACKEND:
+		case B_AUTOVAC_WORKER:
+			return true;
+		case B_WAL_SENDER:
+			/* logical decoding; those of standbys have no database */
+			return OidIsValid(local->backendStatus.st_databaseid);
+		default:
+			return TransactionIdIsValid(local->backend_xid);
+	}
+}
+
 int
-pgraft_ha_signal_sessions(void)
+pgraft_ha_signal_sessions(pid_t *pids)
 {
 	int			n = 0;
-	uint32		i;
+	int			entries;
+	int			i;
 
-	for (i = 0; i < ProcGlobal->allProcCount; i++)
+	pgstat_clear_backend_activity_snapshot();
+	entries = pgstat_fetch_stat_numbackends();
+	for (i = 1; i <= entries && n < MaxBackends; i++)
 	{
-		PGPROC	   *proc = &ProcGlobal->allProcs[i];
-		int			pid = proc->pid;
+		const LocalPgBackendStatus *local = pgraft_local_beentry(i);
 
-		if (pid == 0 || pid == MyProcPid || proc->databaseId == InvalidOid ||
-			(pgraft_proc_is_background_worker(proc) && !TransactionIdIsValid(proc->xid)))
+		if (local == NULL || local->backendStatus.st_procpid == MyProcPid || !is_session(local))
 			continue;
-		(void) kill(pid, SIGTERM);
-		n++;
+		(void) kill(local->backendStatus.st_procpid, SIGTERM);
+		pids[n++] = local->backendStatus.st_procpid;
 	}
+	qsort(pids, (size_t) n, sizeof(pid_t), compare_pids);
 	return n;
+}
+
+int
+pgraft_ha_count_sessions(const pid_t *pids, int n)
+{
+	int			left = 0;
+	int			entries;
+	int			i;
+
+	pgstat_clear_backend_activity_snapshot();
+	entries = n > 0 ? pgstat_fetch_stat_numbackends() : 0;
+	for (i = 1; i <= entries; i++)
+	{
+		const LocalPgBackendStatus *local = pgraft_local_beentry(i);
+		pid_t		pid = local != NULL ? local->backendStatus.st_procpid : 0;
+
+		if (pid != 0 && bsearch(&pid, pids, (size_t) n, sizeof(pid_t), compare_pids) != NULL)
+			left++;
+	}
+	return left;
+}
+
+static int
+compare_pids(const void *a, const void *b)
+{
+	pid_t		first = *(const pid_t *) a;
+	pid_t		second = *(const pid_t *) b;
+
+	return (first > second) - (first < second);
 }
 
 void
 pgraft_ha_end_sessions(void)
 {
+	pid_t	   *pids = palloc((size_t) MaxBackends * sizeof(pid_t));
+	int			n = pgraft_ha_signal_sessions(pids);
 	int			waited;
 
 	for (waited = 0; waited < SESSION_WAIT_MS; waited += SESSION_LOOK_MS)
 	{
-		if (pgraft_ha_signal_sessions() == 0)
-			return;
+		if (pgraft_ha_count_sessions(pids, n) == 0)
+			break;
 		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, SESSION_LOOK_MS,
 						 pgraft_wait_event());
 	}
+	pfree(pids);
 }
 
 void

@@ -585,7 +585,8 @@ primary_step(void)
 		return CALM_MS;
 	}
 	if (document.phase == PGRAFT_HA_SEALING || document.primary != (uint32) pgraft_node_id)
-		return leave(wal.epoch < document.epoch && local.promoted_epoch != 0 ?
+		return leave(document.switchover_from == (uint32) pgraft_node_id ? "switchover" :
+					 wal.epoch < document.epoch && local.promoted_epoch != 0 ?
 					 "the cluster has begun a newer epoch" :
 					 "it is not the cluster's primary");
 
@@ -706,8 +707,7 @@ drain(void)
 			command.tag = wal.tag;
 			command.timeline = local.timeline;
 			command.lsn = end;
-			(void) pgraft_ha_try_propose(&command);
-			return SOON_MS;
+			return pgraft_ha_try_propose(&command) ? SOON_MS : NEAR_MS;
 		case PGRAFT_HA_HANDOVER_GIVEN_UP:
 			memset(&command, 0, sizeof(command));
 			command.kind = PGRAFT_HA_SWITCHOVER_ABORT;

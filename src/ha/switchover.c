@@ -37,6 +37,7 @@
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
 #include "postmaster/bgwriter.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "pgraft/ha_executor.h"
@@ -57,7 +58,8 @@ typedef struct Handover
 	XLogRecPtr	old_checkpoint;
 	TimestampTz looked;			/* at pg_control */
 	bool		checkpointed;
-	bool		sessions_ended;
+	pid_t	   *sessions;		/* those that were there when it stopped */
+	int			n_sessions;
 } Handover;
 
 static XLogRecPtr best_target(const PgraftHaDocument *document);
@@ -76,6 +78,8 @@ pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end)
 
 	if (handover.serial != document->switchover_serial)
 	{
+		if (handover.sessions != NULL)
+			pfree(handover.sessions);
 		memset(&handover, 0, sizeof(handover));
 		handover.serial = document->switchover_serial;
 		handover.since = now;
@@ -156,17 +160,20 @@ prepare(const PgraftHaDocument *document, TimestampTz now)
 /*
  * A commit that passed the fence before it was closed is acknowledged or ended
  * before the end of the WAL is read; with k = 0 nobody but this server has it.
+ * Sessions that begin later cannot commit, so they need not be waited for.
  */
 static PgraftHaHandover
 stop(const PgraftHaDocument *document, TimestampTz now, XLogRecPtr *end)
 {
-	if (!handover.sessions_ended)
+	if (handover.sessions == NULL)
 	{
-		if (pgraft_ha_signal_sessions() > 0)
-			return TimestampDifferenceExceeds(handover.since, now, SESSIONS_MS) ?
-				PGRAFT_HA_HANDOVER_DEMOTES : PGRAFT_HA_HANDOVER_STOPS;
-		handover.sessions_ended = true;
+		handover.sessions = MemoryContextAlloc(TopMemoryContext,
+											   (Size) MaxBackends * sizeof(pid_t));
+		handover.n_sessions = pgraft_ha_signal_sessions(handover.sessions);
 	}
+	if (pgraft_ha_count_sessions(handover.sessions, handover.n_sessions) > 0)
+		return TimestampDifferenceExceeds(handover.since, now, SESSIONS_MS) ?
+			PGRAFT_HA_HANDOVER_DEMOTES : PGRAFT_HA_HANDOVER_STOPS;
 
 	/* what synchronous_commit = off has left in memory: a page, then the rest */
 	(void) XLogBackgroundFlush();

@@ -700,6 +700,8 @@ test_bytes(void)
 	PgraftHaCommand command;
 	PgraftHaCommand back;
 	size_t		length;
+	int			kind;
+	int			bad = 0;
 
 	begin_quorum(1);
 	(void) change_set(PGRAFT_HA_SYNC_BEGIN, 1, 2, 1, 2, 0);
@@ -741,6 +743,13 @@ test_bytes(void)
 	length = pgraft_ha_document_encode(&document, buffer);
 	ok(pgraft_ha_document_decode(&decoded, buffer, length) &&
 	   memcmp(&decoded, &document, sizeof(document)) == 0, "modes, positions and schedules survive");
+	for (kind = 1; strcmp(pgraft_ha_command_name(kind), pgraft_ha_command_name(0)) != 0; kind++)
+	{
+		command.kind = kind;
+		length = pgraft_ha_command_encode(&command, buffer);
+		bad += !pgraft_ha_command_decode(&back, buffer, length) || back.kind != kind;
+	}
+	ok(kind > PGRAFT_HA_DRAINED && bad == 0, "so does each kind");
 	pgraft_ha_document_init(&document);
 	length = pgraft_ha_document_encode(&document, buffer);
 	ok(pgraft_ha_document_decode(&decoded, buffer, length), "the empty document survives");
