@@ -13,6 +13,12 @@
  * recovers as a primary once more; its shared memory is zero, so it is fenced,
  * and "pgraft ha" demotes it after a checkpoint.
  *
+ * A standby that ended while it received the first segment of a new timeline
+ * has a part of that segment only.  The startup process prefers it to the
+ * complete one of the timeline before, comes to its end before the fork, and
+ * gives up (postmaster and all).  Such a segment holds nothing that the parent's
+ * has not, and is set aside under the name ".partial".
+ *
  * What survives a crash: standby.signal and the marker are on disk before the
  * function returns.
  *
@@ -29,8 +35,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "access/timeline.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
 #include "common/file_perm.h"
 #include "miscadmin.h"
+#include "storage/fd.h"
 
 #include "pgraft/ha.h"
 #include "pgraft/settings.h"
@@ -38,7 +50,12 @@
 #define STANDBY_SIGNAL "standby.signal"
 #define PROMOTE_SIGNAL "promote"
 
+#define COMPARE_BYTES 65536
+
 static void make_durable(const char *path);
+static void set_incomplete_segments_aside(void);
+static void check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork);
+static bool begins_like(const char *path, const char *other, uint32 bytes);
 
 void
 pgraft_ha_force_standby(void)
@@ -58,6 +75,7 @@ pgraft_ha_force_standby(void)
 				(errcode_for_file_access(),
 				 errmsg("could not remove file \"%s\": %m", PROMOTE_SIGNAL)));
 
+	set_incomplete_segments_aside();
 	if (promoted_recently)
 	{
 		ereport(LOG,
@@ -99,4 +117,87 @@ pgraft_ha_promotion_marker(void)
 
 	pfree(directory);
 	return path;
+}
+
+/* ----------------------------------------------------------------
+ * First segments of timelines
+ * ----------------------------------------------------------------
+ */
+
+static void
+set_incomplete_segments_aside(void)
+{
+	bool		good;
+	ControlFileData *control = get_controlfile(DataDir, &good);
+	List	   *history;
+	int			i;
+
+	if (!good)
+		return;					/* the startup process will say so */
+	history = readTimeLineHistory(findNewestTimeLine(control->checkPointCopy.ThisTimeLineID));
+	for (i = 0; i + 1 < list_length(history); i++)
+	{
+		const TimeLineHistoryEntry *child = list_nth(history, i);
+		const TimeLineHistoryEntry *parent = list_nth(history, i + 1);
+
+		check_first_segment(child->tli, parent->tli, parent->end);
+	}
+	list_free_deep(history);
+	pfree(control);
+}
+
+/*
+ * It is received from its start on and flushed before any of it is
+ * acknowledged: one that differs from the parent's before the fork holds nothing
+ * acknowledged behind it.
+ */
+static void
+check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork)
+{
+	uint32		bytes = XLogSegmentOffset(fork, wal_segment_size);
+	char		path[MAXPGPATH];
+	char		parent_path[MAXPGPATH];
+	char		partial_path[MAXPGPATH + 8];
+	XLogSegNo	segment;
+
+	if (bytes == 0)
+		return;
+	XLByteToSeg(fork, segment, wal_segment_size);
+	XLogFilePath(path, timeline, segment, wal_segment_size);
+	XLogFilePath(parent_path, parent, segment, wal_segment_size);
+	if (begins_like(path, parent_path, bytes))
+		return;
+	snprintf(partial_path, sizeof(partial_path), "%s.partial", path);
+	(void) durable_rename(path, partial_path, FATAL);
+	ereport(LOG,
+			(errmsg("set WAL segment \"%s\" aside: it ends before its timeline begins", path),
+			 errdetail("This server ended while it received the first segment of timeline %u.",
+					   timeline)));
+}
+
+/* Also when one of the two is not there. */
+static bool
+begins_like(const char *path, const char *other, uint32 bytes)
+{
+	char	   *buffer = palloc(2 * COMPARE_BYTES);
+	int			fd = open(path, O_RDONLY | O_CLOEXEC);
+	int			other_fd = open(other, O_RDONLY | O_CLOEXEC);
+	bool		equal = true;
+	uint32		done;
+
+	for (done = 0; fd >= 0 && other_fd >= 0 && equal && done < bytes; done += COMPARE_BYTES)
+	{
+		uint32		part = Min(bytes - done, COMPARE_BYTES);
+
+		if (pread(other_fd, buffer + COMPARE_BYTES, part, (off_t) done) != (ssize_t) part)
+			break;				/* nothing to compare with */
+		equal = pread(fd, buffer, part, (off_t) done) == (ssize_t) part &&
+			memcmp(buffer, buffer + COMPARE_BYTES, part) == 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (other_fd >= 0)
+		close(other_fd);
+	pfree(buffer);
+	return equal;
 }
