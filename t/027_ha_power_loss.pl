@@ -22,7 +22,7 @@ my @failover = (
 	[ follow => 'steady' ],
 	[ checkpoint => 'steady' ]);
 failover(@$_) for @failover;
-switchover(@$_) for [ demoted => 'draining' ], [ report => 'sealing' ], [ promoted => 'assigned' ];
+switchover(@$_) for [ drained => 'draining' ], [ report => 'sealing' ], [ promoted => 'assigned' ];
 
 # twice, without knowing at which step: as soon as a newer epoch begins, and once
 # the servers have begun to answer again

@@ -700,6 +700,8 @@ drain(void)
 			stop_serving("handing over to the other server");
 			return 1;
 		case PGRAFT_HA_HANDOVER_DONE:
+			if (pgraft_ha_pauses_at("drained"))
+				return NEAR_MS;
 			memset(&command, 0, sizeof(command));
 			command.kind = PGRAFT_HA_DRAINED;
 			command.generation = document.switchover_serial;

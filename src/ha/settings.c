@@ -63,7 +63,7 @@ static const char *const mechanisms[] = {"seal", "fence", "guard", "standby", "s
 
 /* What pgraft.developer_pause_at can name. */
 static const char *const pauses[] = {
-	"report", "follow", "promote", "promoted", "checkpoint", "demoted",
+	"report", "follow", "promote", "promoted", "checkpoint", "drained", "demoted",
 	"sync_begin", "sync_walsenders", "sync_end"
 };
 
@@ -114,7 +114,7 @@ pgraft_ha_define_settings(void)
 							   check_disabled, NULL, NULL);
 	DefineCustomStringVariable("pgraft.developer_pause_at",
 							   "Holds this server up before steps of a failover or of a change of the sync set, for tests.",
-							   "A list of report, follow, promote, promoted, checkpoint, demoted, sync_begin, sync_walsenders, sync_end.",
+							   "A list of report, follow, promote, promoted, checkpoint, drained, demoted, sync_begin, sync_walsenders, sync_end.",
 							   &developer_pause_at,
 							   "",
 							   PGC_SIGHUP, GUC_NOT_IN_SAMPLE | GUC_LIST_INPUT,
