@@ -38,10 +38,10 @@
 #include "miscadmin.h"
 #include "postmaster/bgwriter.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "pgraft/ha_executor.h"
 #include "pgraft/settings.h"
+#include "pgraft/shmem.h"
 
 #define CHECKPOINT_MS 5000		/* longer than that is not waited for */
 #define CONTROL_LOOK_MS 20		/* between two looks at pg_control */
@@ -54,9 +54,9 @@ typedef struct Handover
 {
 	uint64		serial;			/* of the switchover; 0 = none */
 	bool		stopped;
-	TimestampTz since;			/* of this part of it */
+	raft_time	since;			/* of this part of it */
 	XLogRecPtr	old_checkpoint;
-	TimestampTz looked;			/* at pg_control */
+	raft_time	looked;			/* at pg_control */
 	bool		checkpointed;
 	pid_t	   *sessions;		/* those that were there when it stopped */
 	int			n_sessions;
@@ -64,9 +64,9 @@ typedef struct Handover
 
 static XLogRecPtr best_target(const PgraftHaDocument *document);
 static XLogRecPtr newest_checkpoint(void);
-static bool prepare_checkpoint(TimestampTz now);
-static PgraftHaHandover prepare(const PgraftHaDocument *document, TimestampTz now);
-static PgraftHaHandover stop(const PgraftHaDocument *document, TimestampTz now,
+static bool prepare_checkpoint(raft_time now);
+static PgraftHaHandover prepare(const PgraftHaDocument *document, raft_time now);
+static PgraftHaHandover stop(const PgraftHaDocument *document, raft_time now,
 							 XLogRecPtr *end);
 
 static Handover handover;
@@ -74,7 +74,7 @@ static Handover handover;
 PgraftHaHandover
 pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	raft_time	now = pgraft_monotonic_ms();
 
 	if (handover.serial != document->switchover_serial)
 	{
@@ -127,21 +127,20 @@ newest_checkpoint(void)
  * back gets longer without it.
  */
 static bool
-prepare_checkpoint(TimestampTz now)
+prepare_checkpoint(raft_time now)
 {
-	if (!handover.checkpointed && TimestampDifferenceExceeds(handover.looked, now, CONTROL_LOOK_MS))
+	if (!handover.checkpointed && now - handover.looked >= CONTROL_LOOK_MS)
 	{
 		XLogRecPtr	newest = newest_checkpoint();
 
 		handover.looked = now;
 		handover.checkpointed = newest != InvalidXLogRecPtr && newest != handover.old_checkpoint;
 	}
-	return handover.checkpointed ||
-		TimestampDifferenceExceeds(handover.since, now, CHECKPOINT_MS);
+	return handover.checkpointed || now - handover.since >= CHECKPOINT_MS;
 }
 
 static PgraftHaHandover
-prepare(const PgraftHaDocument *document, TimestampTz now)
+prepare(const PgraftHaDocument *document, raft_time now)
 {
 	XLogRecPtr	target;
 
@@ -150,7 +149,7 @@ prepare(const PgraftHaDocument *document, TimestampTz now)
 		return PGRAFT_HA_HANDOVER_PREPARES;
 	target = best_target(document);
 	if (target == InvalidXLogRecPtr || target + CLOSE_BYTES < GetFlushRecPtr(NULL))
-		return TimestampDifferenceExceeds(handover.since, now, FOLLOW_MS) ?
+		return now - handover.since >= FOLLOW_MS ?
 			PGRAFT_HA_HANDOVER_GIVEN_UP : PGRAFT_HA_HANDOVER_PREPARES;
 	handover.stopped = true;
 	handover.since = now;
@@ -163,7 +162,7 @@ prepare(const PgraftHaDocument *document, TimestampTz now)
  * Sessions that begin later cannot commit, so they need not be waited for.
  */
 static PgraftHaHandover
-stop(const PgraftHaDocument *document, TimestampTz now, XLogRecPtr *end)
+stop(const PgraftHaDocument *document, raft_time now, XLogRecPtr *end)
 {
 	if (handover.sessions == NULL)
 	{
@@ -172,7 +171,7 @@ stop(const PgraftHaDocument *document, TimestampTz now, XLogRecPtr *end)
 		handover.n_sessions = pgraft_ha_signal_sessions(handover.sessions);
 	}
 	if (pgraft_ha_count_sessions(handover.sessions, handover.n_sessions) > 0)
-		return TimestampDifferenceExceeds(handover.since, now, SESSIONS_MS) ?
+		return now - handover.since >= SESSIONS_MS ?
 			PGRAFT_HA_HANDOVER_DEMOTES : PGRAFT_HA_HANDOVER_STOPS;
 
 	/* what synchronous_commit = off has left in memory: a page, then the rest */
@@ -181,6 +180,6 @@ stop(const PgraftHaDocument *document, TimestampTz now, XLogRecPtr *end)
 	*end = GetFlushRecPtr(NULL);
 	if (best_target(document) >= *end)
 		return PGRAFT_HA_HANDOVER_DONE;
-	return TimestampDifferenceExceeds(handover.since, now, CATCH_UP_MS) ?
+	return now - handover.since >= CATCH_UP_MS ?
 		PGRAFT_HA_HANDOVER_GIVEN_UP : PGRAFT_HA_HANDOVER_STOPS;
 }
