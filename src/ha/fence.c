@@ -42,7 +42,7 @@ static void process_utility(PlannedStmt *statement, const char *query_string,
 							DestReceiver *destination, QueryCompletion *completion);
 static void check_transaction(XactEvent event, void *arg);
 static bool touches_tables(const PlannedStmt *statement);
-static bool utility_writes(PlannedStmt *statement);
+static bool utility_is_fenced(PlannedStmt *statement);
 static void refuse(void);
 
 static ExecutorStart_hook_type previous_executor_start = NULL;
@@ -94,7 +94,7 @@ process_utility(PlannedStmt *statement, const char *query_string, bool read_only
 				QueryEnvironment *environment, DestReceiver *destination,
 				QueryCompletion *completion)
 {
-	if (pgraft_ha_fenced() && utility_writes(statement))
+	if (pgraft_ha_fenced() && utility_is_fenced(statement))
 		refuse();
 	if (previous_process_utility)
 		previous_process_utility(statement, query_string, read_only_tree, context,
@@ -124,8 +124,9 @@ touches_tables(const PlannedStmt *statement)
 	return false;
 }
 
+/* What changes something, or reads a table on a way of its own. */
 static bool
-utility_writes(PlannedStmt *statement)
+utility_is_fenced(PlannedStmt *statement)
 {
 	Node	   *tree = statement->utilityStmt;
 
@@ -136,6 +137,10 @@ utility_writes(PlannedStmt *statement)
 		/* these two reach no PRE_COMMIT event of their own */
 		return kind == TRANS_STMT_COMMIT_PREPARED || kind == TRANS_STMT_ROLLBACK_PREPARED;
 	}
+
+	/* of a table it reads it without the executor; of a query, by it */
+	if (IsA(tree, CopyStmt) && ((CopyStmt *) tree)->relation != NULL)
+		return true;
 	return GetCommandLogLevel(tree) <= LOGSTMT_MOD;
 }
 
