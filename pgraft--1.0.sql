@@ -591,12 +591,19 @@ COMMENT ON VIEW pgraft_kv IS
 -- ----------------------------------------------------------------
 -- High availability (pgraft.mode = 'ha')
 -- ----------------------------------------------------------------
-CREATE FUNCTION pgraft_switchover(target integer DEFAULT NULL)
+CREATE FUNCTION pgraft_switchover(target integer DEFAULT NULL, at timestamptz DEFAULT NULL)
 RETURNS integer
 AS 'MODULE_PATHNAME', 'pgraft_sql_switchover'
 LANGUAGE C VOLATILE PARALLEL UNSAFE;
-COMMENT ON FUNCTION pgraft_switchover(integer) IS
-'Makes another member the primary, losing nothing: the primary stops writing and becomes a standby, the target gets everything and is promoted.  Without a target, the member with the highest priority.  Gives the new primary, or raises when it was given up after 30 seconds and the old one goes on.  On the old primary the session ends with its server''s demotion.  SQLSTATE 55000: not in HA mode, or refused, with the reason; 42704: no such member; 57014: not finished in time; 57P03: no leader.';
+COMMENT ON FUNCTION pgraft_switchover(integer, timestamptz) IS
+'Makes another member the primary, losing nothing: the primary stops writing and becomes a standby, the target gets everything and is promoted.  Without a target, the first member that has everything.  Gives the new primary, or raises when it was given up after 30 seconds and the old one goes on.  On the old primary the session ends with its server''s demotion.  With at it only notes in the cluster when to begin, and gives null: a later call replaces that, pgraft_cancel_switchover() and any other change of the primary cancel it.  SQLSTATE 55000: not in HA mode, or refused, with the reason; 22023: at is not in the future; 42704: no such member; 57014: not finished in time; 57P03: no leader.';
+
+CREATE FUNCTION pgraft_cancel_switchover()
+RETURNS boolean
+AS 'MODULE_PATHNAME', 'pgraft_sql_cancel_switchover'
+LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION pgraft_cancel_switchover() IS
+'Cancels the switchover that was scheduled by pgraft_switchover(); true when there was one.  SQLSTATE 55000: not in HA mode; 57P03: no leader.';
 
 CREATE FUNCTION pgraft_failover(target integer DEFAULT NULL, allow_data_loss boolean DEFAULT false)
 RETURNS integer
@@ -656,8 +663,11 @@ CREATE FUNCTION pgraft_stat_ha(
 	OUT next_sync_standbys integer, OUT next_sync_members integer[],
 	OUT sync_generation bigint, OUT own_sync_generation bigint,
 	OUT switchover_from integer, OUT switchover_target integer,
+	OUT scheduled_at timestamptz, OUT scheduled_target integer,
+	OUT sync_mode text, OUT wanted_sync_standbys integer, OUT maximum_lag bigint,
+	OUT recorded_lsn pg_lsn, OUT recorded_at timestamptz,
 	OUT promoted_epoch bigint, OUT wal_epoch bigint, OUT timeline bigint, OUT lsn pg_lsn,
-	OUT open_epoch bigint, OUT guarded bigint, OUT refused bigint)
+	OUT open_epoch bigint, OUT guarded bigint, OUT refused bigint, OUT waiting_clients integer)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgraft_sql_stat_ha'
 LANGUAGE C VOLATILE PARALLEL SAFE;
@@ -667,7 +677,7 @@ COMMENT ON FUNCTION pgraft_stat_ha() IS
 CREATE VIEW pg_stat_pgraft_ha AS
 	SELECT * FROM pgraft_stat_ha();
 COMMENT ON VIEW pg_stat_pgraft_ha IS
-'High availability as this server sees it, one row; none outside HA mode.  The first columns are about this server (lease_remaining in milliseconds), those from epoch to switchover_target about the cluster; guarded counts false acknowledgements that were prevented, refused counts statements that the fence refused, since the last start.';
+'High availability as this server sees it, one row; none outside HA mode.  The first columns are about this server (lease_remaining in milliseconds), those from epoch to recorded_at about the cluster.  sync_mode, wanted_sync_standbys and maximum_lag (bytes) are the primary''s settings; recorded_lsn is what the cluster last heard of the primary''s WAL.  waiting_clients are sessions here whose commits wait for standbys; guarded counts false acknowledgements that were prevented, refused counts statements that the fence refused, since the last start.';
 
 CREATE FUNCTION pgraft_ha_member_list(
 	OUT node_id integer, OUT name text, OUT host text, OUT port integer,
@@ -700,7 +710,8 @@ COMMENT ON FUNCTION pgraft_ha_members() IS
 CREATE FUNCTION pgraft_ha_history(
 	OUT epoch bigint, OUT reason text, OUT old_primary integer, OUT new_primary integer,
 	OUT promoted boolean, OUT began_at timestamptz, OUT ended_at timestamptz,
-	OUT duration double precision, OUT timeline bigint, OUT fork_lsn pg_lsn)
+	OUT duration double precision, OUT timeline bigint, OUT fork_lsn pg_lsn,
+	OUT possible_loss bigint)
 RETURNS SETOF record
 AS 'MODULE_PATHNAME', 'pgraft_sql_ha_history'
 LANGUAGE C VOLATILE PARALLEL SAFE;
@@ -710,7 +721,7 @@ COMMENT ON FUNCTION pgraft_ha_history() IS
 CREATE VIEW pgraft_history AS
 	SELECT * FROM pgraft_ha_history();
 COMMENT ON VIEW pgraft_history IS
-'The newest 64 epochs, oldest first: why each began, who was primary before and after, how long it took in milliseconds, where its timeline begins.  promoted is false for one that came to nothing.';
+'The newest 64 epochs, oldest first: why each began, who was primary before and after, how long it took in milliseconds, where its timeline begins.  promoted is false for one that came to nothing.  possible_loss, in mode async only: so many bytes of WAL the new primary lacked of what the old one had when it was last recorded (pg_stat_pgraft_ha.recorded_at); what that wrote later comes on top.';
 
 -- ----------------------------------------------------------------
 -- Privileges.  Everybody may ask who leads; the rest is for roles.
@@ -727,7 +738,8 @@ REVOKE EXECUTE ON FUNCTION
 	pgraft_snapshot(),
 	pgraft_reset_stats(),
 	pgraft_kv_reset(),
-	pgraft_switchover(integer),
+	pgraft_switchover(integer, timestamptz),
+	pgraft_cancel_switchover(),
 	pgraft_failover(integer, boolean),
 	pgraft_fence(),
 	pgraft_pause(),
@@ -745,7 +757,8 @@ GRANT EXECUTE ON FUNCTION
 	pgraft_snapshot(),
 	pgraft_reset_stats(),
 	pgraft_kv_reset(),
-	pgraft_switchover(integer),
+	pgraft_switchover(integer, timestamptz),
+	pgraft_cancel_switchover(),
 	pgraft_failover(integer, boolean),
 	pgraft_fence(),
 	pgraft_pause(),

@@ -4,6 +4,7 @@
 \pset tuples_only on
 SHOW pgraft.mode;
 SELECT failure('SELECT pgraft_switchover()');
+SELECT failure('SELECT pgraft_cancel_switchover()');
 SELECT failure('SELECT pgraft_failover(2, true)');
 SELECT failure('SELECT pgraft_fence()');
 SELECT failure('SELECT pgraft_pause()');

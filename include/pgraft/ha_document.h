@@ -105,8 +105,8 @@ typedef struct PgraftHaMember
 	uint32		id;
 	uint64		incarnation;	/* of the membership that announced it */
 	int			state;			/* PgraftHaMemberState */
-	int			priority;		/* of the Raft membership; 0 = never primary unless
-								 * it alone has everything */
+	int			priority;		/* of the Raft membership: who is preferred among
+								 * those that have equal WAL */
 	uint32		port;			/* of PostgreSQL */
 	char		host[PGRAFT_HA_HOST_SIZE];
 	uint64		kept_lsn;		/* every server keeps WAL from here on for it; 0 =
@@ -136,6 +136,9 @@ typedef struct PgraftHaEpoch
 								 * primary was last known to have */
 	char		reason[PGRAFT_HA_REASON_SIZE];
 } PgraftHaEpoch;
+
+/* Microseconds that a switchover may take unless somebody asks for another time. */
+#define PGRAFT_HA_SWITCHOVER_PATIENCE INT64CONST(30000000)
 
 typedef struct PgraftHaDocument
 {

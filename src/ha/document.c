@@ -560,7 +560,7 @@ pgraft_ha_choose(const PgraftHaDocument *document)
 			continue;
 		if (member->id == document->switchover_target)
 			return member->id;
-		if (member->priority > 0 && (other == NULL || member->priority > other->priority))
+		if (other == NULL || member->priority > other->priority)
 			other = member;
 	}
 	return document->switchover_target == 0 && other != NULL ? other->id : 0;

@@ -132,7 +132,7 @@ pgraft_ha_choose_lagged(const PgraftHaDocument *document, uint64 *lag)
 		const PgraftHaMember *member = &document->members[i];
 		int			order;
 
-		if (!member->reported || member->priority <= 0 ||
+		if (!member->reported ||
 			pgraft_ha_judge_wal(document, member->wal_epoch, 0, member->timeline,
 								member->lsn) != PGRAFT_HA_MEMBER_STREAMING)
 			continue;

@@ -32,6 +32,8 @@
 #define DEMOTION_MS 5000		/* a primary that demotes itself is back by then */
 #define TRANSFER_RETRY_MS 30000 /* leadership to the primary, tried again */
 #define LOOK_AGAIN_MS 3600000
+#define SCHEDULE_LOOK_MS 1000
+#define SCHEDULE_LATE_MS (5 * 60 * 1000)	/* later than that it does not begin */
 
 /* What this leader has seen and done; begins anew with each leadership. */
 typedef struct Leadership
@@ -56,6 +58,9 @@ static void watch_phase(PgraftNode *node);
 static bool decide(PgraftNode *node, const struct raft_status *status,
 				   PgraftHaCommand *command);
 static bool decide_begin(PgraftNode *node, PgraftHaCommand *command);
+static bool decide_lag(PgraftNode *node, PgraftHaCommand *command);
+static bool somebody_may_report(PgraftNode *node);
+static bool decide_schedule(PgraftNode *node, PgraftHaCommand *command);
 static bool decide_forget(PgraftNode *node, PgraftHaCommand *command);
 static const char *primary_lost(PgraftNode *node, raft_id primary);
 static const char *own_role_lost(PgraftNode *node);
@@ -176,7 +181,8 @@ decide(PgraftNode *node, const struct raft_status *status, PgraftHaCommand *comm
 		return pgraft_ha_find_member(unconstify(PgraftHaDocument *, document),
 									 status->id) != NULL;
 	}
-	if (decide_begin(node, command))
+	if (decide_begin(node, command) || decide_lag(node, command) ||
+		decide_schedule(node, command))
 		return true;
 	if (document->switchover_from != 0)
 	{
@@ -269,6 +275,86 @@ own_role_lost(PgraftNode *node)
 		return NULL;
 	}
 	return "the primary was restarted";
+}
+
+/*
+ * Mode async: whether to take whom the reports allow, though they do not suffice.
+ * Those whose processes are there get a while to report, the old primary above
+ * all, with which nothing is lost.
+ */
+static bool
+decide_lag(PgraftNode *node, PgraftHaCommand *command)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	raft_time	soonest = leading.phase_since + (raft_time) pgraft_election_timeout / 2;
+	raft_time	latest = leading.phase_since + 3 * (raft_time) pgraft_election_timeout;
+	uint64		lag;
+
+	if (pgraft_ha_choose_lagged(document, &lag) == 0)
+		return false;
+	if (node->now < soonest || (node->now < latest && somebody_may_report(node)))
+	{
+		look_by(node->now < soonest ? soonest : latest);
+		return false;
+	}
+	command->kind = PGRAFT_HA_ACCEPT_LAG;
+	return true;
+}
+
+static bool
+somebody_may_report(PgraftNode *node)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	int			i;
+
+	for (i = 0; i < document->n_members; i++)
+	{
+		const PgraftHaMember *member = &document->members[i];
+		struct raft_peer_status peer;
+
+		if (member->reported || member->state == PGRAFT_HA_MEMBER_REWIND ||
+			member->state == PGRAFT_HA_MEMBER_RECLONE)
+			continue;
+		if (member->id == node->identity.node_id ? pgraft_ha_shared != NULL :
+			raft_peer_status(node->raft, member->id, &peer) == RAFT_OK && peer.connected)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A switchover whose time has come.  Nobody expects one long afterwards, and one
+ * that cannot begin is not tried again and again.
+ */
+static bool
+decide_schedule(PgraftNode *node, PgraftHaCommand *command)
+{
+	static PgraftHaDocument copy;
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	const char *why = "the cluster is paused";
+	int64		wait = document->scheduled_at - command->time;
+
+	if (document->scheduled_at == 0)
+		return false;
+	if (wait > 0)
+	{
+		/* the clock may be set meanwhile */
+		look_by(node->now + Min((raft_time) (wait / 1000 + 1), SCHEDULE_LOOK_MS));
+		return false;
+	}
+	command->kind = PGRAFT_HA_SWITCHOVER;
+	command->member = document->scheduled_target;
+	command->patience = PGRAFT_HA_SWITCHOVER_PATIENCE;
+	copy = *document;
+	if (wait < -(int64) SCHEDULE_LATE_MS * 1000)
+		why = "nobody led when its time had come";
+	else if (!document->paused &&
+			 pgraft_ha_document_apply(&copy, command, &why) == PGRAFT_HA_DONE)
+		return true;
+	ereport(LOG,
+			(errmsg("pgraft cancels the scheduled switchover: %s", why)));
+	command->kind = PGRAFT_HA_CANCEL_SCHEDULE;
+	return true;
 }
 
 /* Who is no member of the cluster any more is no data member either. */

@@ -44,6 +44,8 @@ static bool names(const char *list, const char *name);
 
 bool		pgraft_ha_mode = false;
 int			pgraft_synchronous_standbys = 1;
+int			pgraft_synchronous_mode = PGRAFT_HA_QUORUM;
+int			pgraft_maximum_lag = 1024 * 1024;
 char	   *pgraft_postgres_address = NULL;
 char	   *pgraft_on_role_change = NULL;
 int			pgraft_on_role_change_timeout = 10000;
@@ -55,6 +57,13 @@ static char *developer_pause_at = NULL;
 static const struct config_enum_entry modes[] = {
 	{"consensus", PGRAFT_MODE_CONSENSUS, false},
 	{"ha", PGRAFT_MODE_HA, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry synchronous_modes[] = {
+	{"quorum", PGRAFT_HA_QUORUM, false},
+	{"strict", PGRAFT_HA_STRICT, false},
+	{"async", PGRAFT_HA_ASYNC, false},
 	{NULL, 0, false}
 };
 
@@ -83,6 +92,20 @@ pgraft_ha_define_settings(void)
 							&pgraft_synchronous_standbys,
 							1, 0, RAFT_MAX_MEMBERS - 1,
 							PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomEnumVariable("pgraft.synchronous_mode",
+							 "Sets what happens to commits when too few standbys are connected.",
+							 "With \"quorum\", the cluster asks for fewer standbys; with \"strict\", commits wait; with \"async\", commits never wait, and a failover may lose some.  The primary's setting counts.",
+							 &pgraft_synchronous_mode,
+							 PGRAFT_HA_QUORUM, synchronous_modes,
+							 PGC_SIGHUP, 0,
+							 NULL, NULL, NULL);
+	DefineCustomIntVariable("pgraft.maximum_lag_on_failover",
+							"Sets how much a member may lack of what the lost primary was last known to have, to replace it in mode async.",
+							"The primary's setting counts.",
+							&pgraft_maximum_lag,
+							1024 * 1024, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_BYTE,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("pgraft.postgres_address",
 							   "Sets the host name or address under which standbys and clients reach this PostgreSQL server.",

@@ -71,6 +71,11 @@ static bool old_walsenders_have_ended(void);
 static void go_on_with_change(const PgraftHaDocument *document);
 static void look_for_change(const PgraftHaDocument *document);
 static void propose_set(const PgraftHaDocument *document, const PgraftHaSyncSet *set);
+static int	wanted_standbys(const PgraftHaDocument *document);
+static bool mode_is_recorded(const PgraftHaDocument *document);
+static int	connected_members(const PgraftHaDocument *document, const PgraftHaSyncSet *now,
+							  PgraftHaSyncSet *there);
+static bool too_few_for_long(int connected, int wanted);
 static void add_id(PgraftHaSyncSet *set, uint32 id);
 
 static Change change;
@@ -113,9 +118,15 @@ wanted_names(const PgraftHaDocument *document)
 		char		name[RAFT_NAME_SIZE];
 		uint32		id = set->members[i];
 
-		if (id == (uint32) pgraft_node_id || (id & PGRAFT_HA_GONE) != 0)
+		if (id == (uint32) pgraft_node_id ||
+			((id & PGRAFT_HA_GONE) != 0 && document->mode != PGRAFT_HA_STRICT))
 			continue;
-		member_name(id, name);
+
+		/* in mode strict nobody is waited for in its place before the set changes */
+		if ((id & PGRAFT_HA_GONE) != 0)
+			snprintf(name, sizeof(name), "pgraft removed %u", id & ~PGRAFT_HA_GONE);
+		else
+			member_name(id, name);
 		appendStringInfo(&text, "%s\"%s\"", n++ > 0 ? ", " : "", name);
 	}
 	if (n == 0)
@@ -365,6 +376,8 @@ pgraft_ha_watch_sync(const PgraftHaDocument *document)
 {
 	if (document->phase != PGRAFT_HA_STEADY || pgraft_ha_disabled("sync"))
 		return;
+	if (!mode_is_recorded(document))
+		return;
 	if (document->next_sync.n > 0)
 		go_on_with_change(document);
 	else
@@ -415,6 +428,7 @@ go_on_with_change(const PgraftHaDocument *document)
 	memset(&command, 0, sizeof(command));
 	command.kind = PGRAFT_HA_SYNC_END;
 	command.generation = document->sync_generation;
+	command.lsn = GetFlushRecPtr(NULL);
 	(void) pgraft_ha_try_propose(&command);
 }
 
@@ -432,22 +446,46 @@ add_id(PgraftHaSyncSet *set, uint32 id)
 	set->n++;
 }
 
-/*
- * Who streams and is close joins.  When fewer than k of the set are connected
- * for the election timeout, those that are not leave, so that commits go on.
- */
-static void
-look_for_change(const PgraftHaDocument *document)
+/* How many standbys commits are to wait for where there are so many. */
+static int
+wanted_standbys(const PgraftHaDocument *document)
 {
-	const PgraftHaSyncSet *now = document->next_sync.n > 0 ? &document->next_sync :
-		&document->sync;
-	PgraftHaSyncSet next;
-	bool		grows = false;
+	return document->mode == PGRAFT_HA_ASYNC ? 0 : pgraft_synchronous_standbys;
+}
+
+/*
+ * The cluster goes by the settings of its primary.  True when the document has
+ * them: no set is changed before.
+ */
+static bool
+mode_is_recorded(const PgraftHaDocument *document)
+{
+	PgraftHaCommand command;
+
+	if (document->mode == pgraft_synchronous_mode &&
+		document->wanted_k == pgraft_synchronous_standbys &&
+		document->maximum_lag == (uint64) pgraft_maximum_lag)
+		return true;
+	memset(&command, 0, sizeof(command));
+	command.kind = PGRAFT_HA_MODE;
+	command.state = pgraft_synchronous_mode;
+	command.priority = pgraft_synchronous_standbys;
+	command.generation = (uint64) pgraft_maximum_lag;
+	command.lsn = GetFlushRecPtr(NULL);
+	(void) pgraft_ha_try_propose(&command);
+	return false;
+}
+
+/* Who streams and is close, and the primary; how many of the present set do. */
+static int
+connected_members(const PgraftHaDocument *document, const PgraftHaSyncSet *now,
+				  PgraftHaSyncSet *there)
+{
 	int			connected = 0;
 	int			i;
 
-	memset(&next, 0, sizeof(next));
-	add_id(&next, (uint32) pgraft_node_id);
+	memset(there, 0, sizeof(*there));
+	add_id(there, (uint32) pgraft_node_id);
 	for (i = 0; i < document->n_members; i++)
 	{
 		const PgraftHaMember *member = &document->members[i];
@@ -461,40 +499,72 @@ look_for_change(const PgraftHaDocument *document)
 			(!inside && flush + JOIN_LAG < GetFlushRecPtr(NULL)))
 			continue;
 		connected += inside;
-		grows = grows || !inside;
-		add_id(&next, member->id);
+		add_id(there, member->id);
 	}
-	if (connected >= now->k)
+	return connected;
+}
+
+/* Whether fewer than wanted have been connected for the election timeout. */
+static bool
+too_few_for_long(int connected, int wanted)
+{
+	if (connected >= wanted)
 		too_few_since = 0;
 	else if (too_few_since == 0)
 		too_few_since = pgraft_monotonic_ms();
+	return too_few_since != 0 &&
+		pgraft_monotonic_ms() - too_few_since >= (raft_time) pgraft_election_timeout;
+}
 
-	if (too_few_since != 0 &&
-		pgraft_monotonic_ms() - too_few_since >= (raft_time) pgraft_election_timeout)
+/*
+ * Who streams and is close joins; who was removed leaves.  When fewer than k of
+ * the set are connected for the election timeout, those that are not leave, so
+ * that commits go on; in mode strict only if others take their place.
+ */
+static void
+look_for_change(const PgraftHaDocument *document)
+{
+	const PgraftHaSyncSet *now = document->next_sync.n > 0 ? &document->next_sync :
+		&document->sync;
+	int			wanted = wanted_standbys(document);
+	PgraftHaSyncSet there;
+	PgraftHaSyncSet next;
+	int			connected = connected_members(document, now, &there);
+	int			k;
+	int			i;
+
+	if (too_few_for_long(connected, now->k))
 	{
-		next.k = Min(pgraft_synchronous_standbys, next.n - 1);
-		if (document->next_sync.n == 0 || next.k == 0)
+		next = there;
+		next.k = Min(wanted, next.n - 1);
+		if ((document->next_sync.n == 0 || next.k == 0) &&
+			!(document->mode == PGRAFT_HA_STRICT && next.k < document->sync.k &&
+			  next.k < wanted))
+		{
 			propose_set(document, &next);
+			return;
+		}
 	}
-	else if (grows && document->next_sync.n == 0)
+	if (document->next_sync.n > 0)
+		return;
+
+	/* nobody leaves because another one comes or the setting was changed */
+	next = there;
+	for (i = 0; i < now->n; i++)
 	{
-		/* nobody leaves because another one comes */
-		for (i = 0; i < now->n; i++)
-			if (!pgraft_ha_set_contains(&next, now->members[i]) &&
-				(now->members[i] & PGRAFT_HA_GONE) == 0)
-				add_id(&next, now->members[i]);
-		next.k = Min(pgraft_synchronous_standbys, next.n - 1);
-		propose_set(document, &next);
+		if (!pgraft_ha_set_contains(&next, now->members[i]) &&
+			(now->members[i] & PGRAFT_HA_GONE) == 0)
+			add_id(&next, now->members[i]);
 	}
-	else if (document->next_sync.n == 0 &&
-			 now->k != Min(pgraft_synchronous_standbys, now->n - 1) &&
-			 connected >= Min(pgraft_synchronous_standbys, now->n - 1))
-	{
-		/* the setting was changed */
-		next = *now;
-		next.k = Min(pgraft_synchronous_standbys, now->n - 1);
-		propose_set(document, &next);
-	}
+	k = Min(wanted, next.n - 1);
+	next.k = k;
+	if (k == 0 ? now->k == 0 :
+		k == now->k && next.n == now->n &&
+		memcmp(next.members, now->members, (size_t) now->n * sizeof(now->members[0])) == 0)
+		return;
+	if (there.n - 1 < k || (document->mode == PGRAFT_HA_STRICT && k < now->k && k < wanted))
+		return;
+	propose_set(document, &next);
 }
 
 static void

@@ -21,7 +21,9 @@
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "replication/syncrep.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
@@ -34,6 +36,7 @@
 #include "support.h"
 
 PG_FUNCTION_INFO_V1(pgraft_sql_switchover);
+PG_FUNCTION_INFO_V1(pgraft_sql_cancel_switchover);
 PG_FUNCTION_INFO_V1(pgraft_sql_failover);
 PG_FUNCTION_INFO_V1(pgraft_sql_fence);
 PG_FUNCTION_INFO_V1(pgraft_sql_pause);
@@ -46,7 +49,11 @@ PG_FUNCTION_INFO_V1(pgraft_sql_ha_member_list);
 PG_FUNCTION_INFO_V1(pgraft_sql_ha_history);
 
 #define POLL_MS 20				/* between two looks at the document */
-#define SWITCHOVER_SECONDS 30	/* then the old primary is primary again */
+/* then the old primary is primary again */
+#define SWITCHOVER_SECONDS ((int) (PGRAFT_HA_SWITCHOVER_PATIENCE / 1000000))
+/* microseconds between the two epochs of time, Unix's and PostgreSQL's */
+#define EPOCH_DIFFERENCE \
+	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC)
 #define FAILOVER_SECONDS 30		/* that the caller waits for a new primary */
 
 static PgraftHaDocument *begin_wish(void);
@@ -60,6 +67,8 @@ static Datum array_of_ids(const PgraftHaSyncSet *set);
 static const char *own_role(PgraftHaDocument *document, const PgraftHaLocal *local);
 static void member_name(const PgraftMembers *members, uint32 id, char *name);
 static TimestampTz timestamp_of_unix(int64 microseconds);
+static int64 unix_of_timestamp(TimestampTz moment);
+static int	waiting_clients(void);
 
 /* ----------------------------------------------------------------
  * Wishes
@@ -154,7 +163,7 @@ wait_for_primary(uint64 after_epoch, int seconds)
 	}
 }
 
-/* Without a target, to whoever has everything and the highest priority. */
+/* Without a target, to whoever has everything first. */
 Datum
 pgraft_sql_switchover(PG_FUNCTION_ARGS)
 {
@@ -170,11 +179,41 @@ pgraft_sql_switchover(PG_FUNCTION_ARGS)
 		require_member(document, command.member);
 	}
 	command.time = pgraft_unix_us();
-	command.patience = (int64) SWITCHOVER_SECONDS * 1000000;
+	if (!PG_ARGISNULL(1))
+	{
+		TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
+
+		if (TIMESTAMP_NOT_FINITE(at) || unix_of_timestamp(at) <= command.time)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a switchover can only be scheduled for a time to come"),
+					 errhint("Leave \"at\" out for a switchover now.")));
+		command.kind = PGRAFT_HA_SCHEDULE;
+		command.patience = unix_of_timestamp(at) - command.time;
+		carry_out(document, &command);
+		PG_RETURN_NULL();
+	}
+	command.patience = PGRAFT_HA_SWITCHOVER_PATIENCE;
 	carry_out(document, &command);
 
 	/* on the old primary the session ends here, with its server's demotion */
 	PG_RETURN_INT32((int32) wait_for_primary(document->epoch, SWITCHOVER_SECONDS + 10));
+}
+
+/* True when there was one. */
+Datum
+pgraft_sql_cancel_switchover(PG_FUNCTION_ARGS)
+{
+	PgraftHaDocument *document = begin_wish();
+	PgraftHaCommand command;
+
+	(void) fcinfo;
+	memset(&command, 0, sizeof(command));
+	command.kind = PGRAFT_HA_CANCEL_SCHEDULE;
+	command.epoch = document->epoch;
+	command.time = pgraft_unix_us();
+	carry_out(document, &command);
+	PG_RETURN_BOOL(document->scheduled_at != 0);
 }
 
 Datum
@@ -417,6 +456,16 @@ pgraft_sql_stat_ha(PG_FUNCTION_ARGS)
 	pgraft_row_u64(&row, local.sync_generation);
 	pgraft_row_id(&row, document->switchover_from);
 	pgraft_row_id(&row, document->switchover_target);
+	pgraft_row_timestamp(&row, timestamp_of_unix(document->scheduled_at));
+	pgraft_row_id(&row, document->scheduled_target);
+	pgraft_row_string(&row, pgraft_ha_mode_name(document->mode));
+	pgraft_row_int(&row, document->wanted_k);
+	pgraft_row_u64(&row, document->maximum_lag);
+	if (document->primary_lsn != 0)
+		pgraft_row_datum(&row, LSNGetDatum((XLogRecPtr) document->primary_lsn));
+	else
+		pgraft_row_null(&row);
+	pgraft_row_timestamp(&row, timestamp_of_unix(document->primary_lsn_at));
 
 	pgraft_row_id(&row, local.promoted_epoch);
 	pgraft_row_id(&row, local.wal_epoch);
@@ -428,8 +477,25 @@ pgraft_sql_stat_ha(PG_FUNCTION_ARGS)
 	pgraft_row_id(&row, pg_atomic_read_u64(&pgraft_ha_shared->open_epoch));
 	pgraft_row_u64(&row, pg_atomic_read_u64(&pgraft_ha_shared->guarded));
 	pgraft_row_u64(&row, pg_atomic_read_u64(&pgraft_ha_shared->refused));
+	pgraft_row_int(&row, waiting_clients());
 	pgraft_row_store(&row, fcinfo);
 	return (Datum) 0;
+}
+
+/* Sessions whose commits wait for standbys. */
+static int
+waiting_clients(void)
+{
+	int			n = 0;
+	uint32		i;
+
+	for (i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		if (ProcGlobal->allProcs[i].pid != 0 &&
+			ProcGlobal->allProcs[i].syncRepState == SYNC_REP_WAITING)
+			n++;
+	}
+	return n;
 }
 
 /* What it must do comes from the document, whoever found it out. */
@@ -556,9 +622,19 @@ pgraft_sql_ha_history(PG_FUNCTION_ARGS)
 			pgraft_row_datum(&row, LSNGetDatum((XLogRecPtr) entry->fork_lsn));
 		else
 			pgraft_row_null(&row);
+		if (entry->lagged)
+			pgraft_row_u64(&row, entry->lag);
+		else
+			pgraft_row_null(&row);
 		pgraft_row_store(&row, fcinfo);
 	}
 	return (Datum) 0;
+}
+
+static int64
+unix_of_timestamp(TimestampTz moment)
+{
+	return moment + EPOCH_DIFFERENCE;
 }
 
 /* 0 stays 0: not known. */
@@ -567,6 +643,5 @@ timestamp_of_unix(int64 microseconds)
 {
 	if (microseconds == 0)
 		return 0;
-	return microseconds -
-		((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC);
+	return microseconds - EPOCH_DIFFERENCE;
 }

@@ -21,7 +21,8 @@ typedef enum LastParameter
 {
 	LAST_NONE,
 	LAST_ROLE,
-	LAST_DATA_LOSS
+	LAST_DATA_LOSS,
+	LAST_AT
 } LastParameter;
 
 typedef struct Call
@@ -36,10 +37,12 @@ typedef struct Call
 	LastParameter last;
 } Call;
 
+#define SWITCHOVER_OPTIONS "dhpUyWX"
+
 static int	show(int argc, char **argv, const char *sql, const char *title);
 static int	call(int argc, char **argv, const Call *what);
 static bool has_function(PGconn *connection, const char *name);
-static void print_paused(PGconn *connection);
+static void print_pending(PGconn *connection);
 
 static const char *const ha_status =
 "SELECT m.node_id AS \"Member\", m.name AS \"Name\", m.host || ':' || m.port AS \"Host\","
@@ -75,7 +78,7 @@ cmd_status(int argc, char **argv)
 		if (options.watch_seconds > 0 && !options.json && isatty(fileno(stdout)))
 			printf("\033[H\033[2J");
 		if (ha && !options.json)
-			print_paused(connection);
+			print_pending(connection);
 		code = ctl_print_query(connection, ha ? ha_status : consensus_status, NULL, options.json);
 		if (options.watch_seconds <= 0)
 			break;
@@ -113,13 +116,19 @@ has_function(PGconn *connection, const char *name)
 }
 
 static void
-print_paused(PGconn *connection)
+print_pending(PGconn *connection)
 {
 	int			code;
 	char	   *text = ctl_query_text(connection, "SELECT paused FROM pg_stat_pgraft_ha", 0, NULL, &code);
 
 	if (text != NULL && strcmp(text, "t") == 0)
 		printf("The cluster is paused: no failover happens until \"pgraftctl resume\".\n");
+	text = ctl_query_text(connection,
+						  "SELECT 'A switchover' || coalesce(' to member ' || scheduled_target, '')"
+						  " || ' is scheduled for ' || scheduled_at || '.'"
+						  " FROM pg_stat_pgraft_ha WHERE scheduled_at IS NOT NULL", 0, NULL, &code);
+	if (code == CTL_OK && text != NULL && text[0] != '\0')
+		printf("%s\n", text);
 }
 
 int
@@ -203,6 +212,8 @@ call(int argc, char **argv, const Call *what)
 		parameters[i - first] = argv[i];
 	if (what->last == LAST_ROLE)
 		parameters[n_parameters++] = options.role;
+	else if (what->last == LAST_AT)
+		parameters[n_parameters++] = options.at;
 	else if (what->last == LAST_DATA_LOSS)
 		parameters[n_parameters++] = options.allow_data_loss ? "true" : "false";
 	if (what->question != NULL && !ctl_confirm(&options, what->question))
@@ -240,12 +251,29 @@ cmd_remove(int argc, char **argv)
 int
 cmd_switchover(int argc, char **argv)
 {
-	static const Call what = {
-		"dhpUy", "SELECT pgraft_switchover($1::int)", 0, 1,
+	static const Call now = {
+		SWITCHOVER_OPTIONS, "SELECT pgraft_switchover($1::int)", 0, 1,
 		"[ID]", "Sessions on the primary will be ended.  Go on?", "Done.", LAST_NONE
 	};
+	static const Call later = {
+		SWITCHOVER_OPTIONS, "SELECT pgraft_switchover($1::int, $2::timestamptz)", 0, 1,
+		"[ID]", NULL, "Scheduled.", LAST_AT
+	};
+	static const Call never = {
+		SWITCHOVER_OPTIONS, "SELECT pgraft_cancel_switchover()", 0, 0, "--cancel", NULL, "Cancelled.",
+		LAST_NONE
+	};
+	CtlOptions	options;
 
-	return call(argc, argv, &what);
+	if (ctl_parse(argc, argv, SWITCHOVER_OPTIONS, &options) < 0)
+		return CTL_USAGE;
+	if (options.cancel && options.at != NULL)
+	{
+		pg_log_error("options --at and --cancel cannot be used together");
+		ctl_try_help(argv[0]);
+		return CTL_USAGE;
+	}
+	return call(argc, argv, options.cancel ? &never : options.at != NULL ? &later : &now);
 }
 
 int

@@ -48,6 +48,8 @@ static const OptionText table[] = {
 	{'r', true, "role", "ROLE", "voter, learner or witness (default voter)"},
 	{'S', false, "no-start", NULL, "do not start the server"},
 	{'L', false, "allow-data-loss", NULL, "accept that acknowledged transactions are lost"},
+	{'W', false, "at", "TIME", "not now but then, for example '2030-01-31 23:00'"},
+	{'X', false, "cancel", NULL, "cancel what was scheduled"},
 	{'t', true, "timeout", "SECONDS", "how long to wait (default 60)"},
 	{'w', true, "watch", "SECONDS", "show it again every so many seconds"},
 	{'j', true, "json", NULL, "print JSON"},
@@ -200,6 +202,12 @@ take(CtlOptions *options, char letter, const char *value)
 			return true;
 		case 'L':
 			options->allow_data_loss = true;
+			return true;
+		case 'W':
+			options->at = value;
+			return true;
+		case 'X':
+			options->cancel = true;
 			return true;
 		case 't':
 			return take_number("timeout", value, 1, 86400, &options->timeout_seconds);

@@ -34,7 +34,7 @@ static const Command commands[] = {
 	{"history", "", "who was primary since when, and why", cmd_history},
 	{"add", "ID ADDRESS PORT", "add a member that is running", cmd_add},
 	{"remove", "ID", "remove a member", cmd_remove},
-	{"switchover", "[ID]", "make another server the primary, as planned", cmd_switchover},
+	{"switchover", "[ID]", "make another server the primary, now or at a given time", cmd_switchover},
 	{"failover", "ID", "make a server the primary, without the old one", cmd_failover},
 	{"pause", "", "stop everything automatic (maintenance)", cmd_pause},
 	{"resume", "", "end a pause", cmd_resume},

@@ -58,6 +58,8 @@ typedef struct CtlOptions
 	const char *role;
 	bool		no_start;
 	bool		allow_data_loss;
+	const char *at;				/* of a switchover; NULL = now */
+	bool		cancel;
 	int			timeout_seconds;
 	bool		help;
 } CtlOptions;
