@@ -723,6 +723,100 @@ CREATE VIEW pgraft_history AS
 COMMENT ON VIEW pgraft_history IS
 'The newest 64 epochs, oldest first: why each began, who was primary before and after, how long it took in milliseconds, where its timeline begins.  promoted is false for one that came to nothing.  possible_loss, in mode async only: so many bytes of WAL the new primary lacked of what the old one had when it was last recorded (pg_stat_pgraft_ha.recorded_at); what that wrote later comes on top.';
 
+-- Each check is one row whatever comes out; those of high availability exist in HA mode
+-- only.  What a row compares with is in its detail.
+CREATE VIEW pgraft_health AS
+	WITH ha AS (SELECT * FROM pgraft_stat_ha()),
+		known AS (SELECT * FROM pgraft_ha_member_list()),
+		slots AS (
+			SELECT m.node_id, s.slot_name,
+				pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery()
+					THEN pg_catalog.pg_last_wal_replay_lsn()
+					ELSE pg_catalog.pg_current_wal_lsn() END, s.restart_lsn) AS held
+			FROM known m LEFT JOIN pg_catalog.pg_replication_slots s
+				ON s.slot_name = 'pgraft_node' || m.node_id
+			WHERE m.node_id <> (SELECT node_id FROM ha)),
+		many AS (SELECT 10 * setting::bigint * 1048576 AS bytes
+			FROM pg_catalog.pg_settings WHERE name = 'max_wal_size')
+	SELECT 'worker' AS check_name,
+		CASE WHEN worker_state = 'running' THEN 'ok' ELSE 'critical' END AS status,
+		coalesce(nullif(failure, ''), 'The worker is ' || worker_state || '.') AS detail,
+		CASE WHEN worker_state <> 'running' THEN 'See the server log.' END AS hint
+	FROM pgraft_stat()
+	UNION ALL
+	SELECT 'leader', CASE WHEN leader IS NULL THEN 'critical' ELSE 'ok' END,
+		coalesce('Member ' || leader || ' leads.', 'This member knows no leader.'),
+		CASE WHEN leader IS NULL THEN 'A majority of the voters must run and reach each other.' END
+	FROM pgraft_get_leader() AS leader
+	UNION ALL
+	SELECT 'primary', CASE WHEN phase = 'steady' THEN 'ok' ELSE 'critical' END,
+		CASE WHEN phase = 'steady' THEN 'Member ' || primary_id || ' is the primary of epoch ' || epoch || '.'
+			ELSE 'Epoch ' || epoch || ' is in phase "' || phase || '".' END,
+		CASE WHEN phase = 'sealing' THEN 'pgraft_ha_members() shows who has not reported.' END
+	FROM ha
+	UNION ALL
+	SELECT 'own server', CASE WHEN failure <> '' OR own_role IN ('rewind', 'reclone', 'failed') THEN 'critical'
+			WHEN own_role IN ('primary', 'standby') THEN 'ok' ELSE 'warning' END,
+		'It is ' || own_role || coalesce(', ' || nullif(action, ''), '') || coalesce(', ' || nullif(failure, ''), '') || '.',
+		CASE WHEN own_role IN ('rewind', 'reclone') THEN 'Use "pgraftctl rejoin".' END
+	FROM ha
+	UNION ALL
+	SELECT 'fence', CASE WHEN own_role = 'primary' AND NOT accepts_writes THEN 'critical' ELSE 'ok' END,
+		CASE WHEN accepts_writes THEN 'Writes are accepted; the lease lasts for ' || round(lease_remaining) || ' ms.'
+			ELSE 'Writes are refused here.' END,
+		CASE WHEN own_role = 'primary' AND NOT accepts_writes THEN 'The primary must reach a majority of the voters.' END
+	FROM ha
+	UNION ALL
+	SELECT 'synchronous standbys',
+		CASE WHEN sync_mode <> 'async' AND sync_standbys < wanted_sync_standbys THEN 'warning' ELSE 'ok' END,
+		'Commits wait for ' || sync_standbys || ' of ' || greatest(cardinality(sync_members) - 1, 0) || ' standbys, '
+			|| CASE WHEN sync_mode = 'async' THEN 'mode async.' ELSE wanted_sync_standbys || ' are wanted, mode ' || sync_mode || '.' END,
+		CASE WHEN sync_mode <> 'async' AND sync_standbys < wanted_sync_standbys
+			THEN 'When the primary is lost now, it is needed for a failover.' END
+	FROM ha
+	UNION ALL
+	SELECT 'waiting commits',
+		CASE WHEN waiting_clients > 0 AND (SELECT count(*) FROM known WHERE role = 'standby' AND state = 'streaming') < sync_standbys
+			THEN 'critical' ELSE 'ok' END,
+		waiting_clients || ' sessions wait for standbys, of which '
+			|| (SELECT count(*) FROM known WHERE role = 'standby' AND state = 'streaming') || ' follow.',
+		CASE WHEN waiting_clients > 0 AND (SELECT count(*) FROM known WHERE role = 'standby' AND state = 'streaming') < sync_standbys
+			THEN 'Start standbys; in mode strict, or lower "pgraft.synchronous_standbys" on the primary.' END
+	FROM ha
+	UNION ALL
+	SELECT 'members', CASE WHEN count(*) FILTER (WHERE role = 'standby' AND state <> 'streaming') > 0 THEN 'warning' ELSE 'ok' END,
+		count(*) FILTER (WHERE role = 'standby' AND state = 'streaming') || ' of '
+			|| count(*) FILTER (WHERE role = 'standby') || ' standbys follow'
+			|| coalesce('; not: ' || string_agg(name || ' (' || state || ')', ', ' ORDER BY node_id)
+				FILTER (WHERE role = 'standby' AND state <> 'streaming'), '') || '.',
+		CASE WHEN count(*) FILTER (WHERE state IN ('rewind', 'reclone')) > 0 THEN 'Use "pgraftctl rejoin" there.' END
+	FROM known HAVING count(*) > 0
+	UNION ALL
+	SELECT 'replication slots', CASE WHEN count(*) FILTER (WHERE slot_name IS NULL OR held IS NULL OR held > many.bytes) > 0
+			THEN 'warning' ELSE 'ok' END,
+		count(*) FILTER (WHERE held <= many.bytes) || ' of ' || count(*) || ' members'' slots are in order'
+			|| coalesce('; not: ' || string_agg('member ' || node_id || CASE WHEN slot_name IS NULL THEN ' has none'
+				WHEN held IS NULL THEN ' has lost its own' ELSE ' holds ' || held || ' bytes of WAL' END, ', ' ORDER BY node_id)
+				FILTER (WHERE slot_name IS NULL OR held IS NULL OR held > many.bytes), '') || '.',
+		CASE WHEN count(*) FILTER (WHERE slot_name IS NULL) > 0 THEN 'Raise "max_replication_slots".'
+			WHEN count(*) FILTER (WHERE held > many.bytes) > 0 THEN 'Start that member, remove it, or set "max_slot_wal_keep_size".'
+			WHEN count(*) FILTER (WHERE held IS NULL) > 0 THEN 'That member may have to be cloned again.' END
+	FROM slots, many GROUP BY many.bytes
+	UNION ALL
+	SELECT 'maintenance', CASE WHEN paused THEN 'warning' ELSE 'ok' END,
+		CASE WHEN paused THEN 'No failover happens by itself.' ELSE 'The cluster is not paused.' END
+			|| CASE WHEN scheduled_at IS NOT NULL THEN ' A switchover is scheduled for ' || scheduled_at || '.' ELSE '' END,
+		CASE WHEN paused THEN 'Use pgraft_resume().' END
+	FROM ha
+	UNION ALL
+	SELECT 'developer settings', CASE WHEN setting = '' THEN 'ok' ELSE 'critical' END,
+		CASE WHEN setting = '' THEN 'All mechanisms that keep data safe are in force.'
+			ELSE '"pgraft.developer_disable" is "' || setting || '".' END,
+		CASE WHEN setting <> '' THEN 'Acknowledged transactions can be lost.' END
+	FROM ha, pg_catalog.current_setting('pgraft.developer_disable') AS setting;
+COMMENT ON VIEW pgraft_health IS
+'What is in order on this member and in the cluster as it sees it, one row a check: status is ok, warning or critical.  Outside HA mode only worker and leader.';
+
 -- ----------------------------------------------------------------
 -- Privileges.  Everybody may ask who leads; the rest is for roles.
 -- ----------------------------------------------------------------
@@ -840,5 +934,6 @@ GRANT SELECT ON
 	pg_stat_pgraft_network,
 	pg_stat_pgraft_storage,
 	pg_stat_pgraft_ha,
-	pgraft_history
+	pgraft_history,
+	pgraft_health
 TO pgraft_monitor;

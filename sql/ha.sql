@@ -15,6 +15,7 @@ SELECT count(*) FROM pg_stat_pgraft_ha;
 SELECT count(*) FROM pgraft_ha_members();
 SELECT count(*) FROM pgraft_ha_member_list();
 SELECT count(*) FROM pgraft_history;
+SELECT check_name, status, hint FROM pgraft_health;
 
 -- the settings cannot be changed while the server runs
 SELECT failure('SET pgraft.mode = ''ha''');

@@ -185,6 +185,9 @@ sub too_few
 	$cluster->wait_streaming($id);
 	$cluster->wait_until('what is missing is said',
 		sub { slurp_file($node->logfile, $offset) =~ /could not keep WAL for a member.*\n.*Raise "max_replication_slots"/ });
-	is(() = slurp_file($node->logfile, $offset) =~ /could not keep WAL for a member/g, 1, 'once');
+	is($cluster->query($id, "SELECT status FROM pgraft_health WHERE check_name = 'replication slots'"), 'warning',
+		'pgraft_health tells');
+	my @told = slurp_file($node->logfile, $offset) =~ /could not keep WAL for a member/g;
+	is(scalar @told, 1, 'once');
 	return;
 }

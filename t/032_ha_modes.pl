@@ -58,6 +58,17 @@ sub wait_state
 	return;
 }
 
+sub wait_healthy
+{
+	my ($id) = @_;
+
+	my $complaints = '';
+	$cluster->wait_until("server $id has nothing to complain of",
+		sub { ($complaints = $cluster->ask($id, "SELECT string_agg(check_name || ': ' || detail, ' ') FROM pgraft_health WHERE status <> 'ok'") // 'no answer') eq '' });
+	is($cluster->query($id, 'SELECT count(*) FROM pgraft_health'), 11, "all checks of server $id are well");
+	return;
+}
+
 # No standby receives anything until the caller lets them go on.
 sub stop_receivers
 {
@@ -98,12 +109,18 @@ sub strict
 	ok(!$session->heard(qr/INSERT 0 1/, 0), 'in mode strict a commit waits for all that are wanted');
 	is($cluster->query($primary, 'SELECT sync_standbys FROM pg_stat_pgraft_ha'), 2, 'no fewer are asked for');
 
+	is($cluster->query($primary, "SELECT status FROM pgraft_health WHERE check_name = 'waiting commits'"), 'critical',
+		'pgraft_health tells');
+
 	set_on_all("pgraft.synchronous_mode = 'quorum'");
 	ok($session->heard(qr/INSERT 0 1/, 30), 'in mode quorum it goes on with those that are there');
 	$session->end;
 	wait_state(mode => 'quorum', k => 1);
+	is($cluster->query($primary, "SELECT status FROM pgraft_health WHERE check_name = 'synchronous standbys'"), 'warning',
+		'pgraft_health tells that these are fewer than wanted');
 	$cluster->start_node($away);
 	wait_state(k => 2);
+	wait_healthy($primary);
 	return;
 }
 
