@@ -199,8 +199,9 @@ typedef enum PgraftHaCommandKind
 	PGRAFT_HA_SYNC_BEGIN,
 	/* epoch, member = primary, generation, lsn = what the primary has: every
 	 * walsender runs with the next, and after that k others of the next were seen
-	 * to have everything that the primary had.  sync = the set that stays; n = 0 is the next one.  The old one
-	 * gives the change up (then the same must hold of it). */
+	 * to have everything that the primary had.  sync = the set that stays; n = 0 is
+	 * the next one.  The old one gives the change up (then the same must hold of
+	 * it). */
 	PGRAFT_HA_SYNC_END,
 	/* epoch, member, state: what the primary sees (STREAMING, LAGGING) or the
 	 * member says of itself (REWIND, RECLONE) */

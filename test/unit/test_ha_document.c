@@ -300,7 +300,8 @@ test_switchover(void)
 	(void) plain(PGRAFT_HA_SWITCHOVER, 1);
 	ok(apply(command) == PGRAFT_HA_STALE && document.phase == PGRAFT_HA_DRAINING, "nor for the next switchover");
 	command.generation = document.switchover_serial;
-	ok(apply(command) == PGRAFT_HA_DONE && document.phase == PGRAFT_HA_SEALING && document.switchover_target == 1,
+	ok(apply(command) == PGRAFT_HA_DONE && document.phase == PGRAFT_HA_SEALING &&
+	   document.switchover_target == 1,
 	   "the primary has stopped, before it demotes itself");
 	(void) report(1, 2, 749);
 	ok(document.phase == PGRAFT_HA_SEALING, "the target needs all that it had");
