@@ -618,7 +618,7 @@ struct raft_peer_status
 	int			progress;		/* enum raft_progress_state */
 	raft_index	match_index;
 	raft_index	next_index;
-	raft_time	last_contact;	/* 0 = never in this term */
+	raft_time	last_contact;	/* at the latest the begin of this leadership */
 	size_t		inflight_messages;
 	size_t		inflight_bytes;
 	raft_u64	snapshot_offset;	/* bytes sent of a snapshot transfer */

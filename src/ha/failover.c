@@ -244,7 +244,7 @@ primary_lost(PgraftNode *node, raft_id primary)
 		patience = Max(DEMOTION_MS, patience);
 	else if (!peer.connected)
 		return "the primary's process is gone";
-	else if (primary == leading.silent_leader && peer.last_contact == 0)
+	else if (primary == leading.silent_leader && peer.last_contact <= leading.since)
 		return "the primary was silent";
 	lost_at = Max(peer.last_contact, leading.since) + patience;
 	if (node->now >= lost_at)
