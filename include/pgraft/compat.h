@@ -143,4 +143,9 @@ pgraft_wait_event(void)
 #define pgraft_local_beentry(i) pgstat_fetch_stat_local_beentry(i)
 #endif
 
+/* 18 has pg_noreturn in its place. */
+#ifndef pg_attribute_noreturn
+#define pg_attribute_noreturn() __attribute__((noreturn))
+#endif
+
 #endif							/* PGRAFT_COMPAT_H */

@@ -13,6 +13,7 @@
 #define PGRAFT_HA_EXECUTOR_H
 
 #include "access/xlogdefs.h"
+#include "pgraft/compat.h"
 #include "pgraft/ha.h"
 
 /* ---- local_state.c: whose WAL this data directory has; survives a crash ---- */

@@ -38,6 +38,7 @@
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/backend_status.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "pgraft/compat.h"

@@ -178,7 +178,7 @@ pgraft_state_save_step(int budget_us)
 		}
 		INSTR_TIME_SET_CURRENT(spent);
 		INSTR_TIME_SUBTRACT(spent, began);
-	} while (INSTR_TIME_GET_MICROSEC(spent) < (uint64) budget_us);
+	} while ((uint64) INSTR_TIME_GET_MICROSEC(spent) < (uint64) budget_us);
 	return false;
 }
 
