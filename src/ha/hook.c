@@ -202,9 +202,12 @@ open_record(HookRecord *record)
 	if (fd < 0)
 	{
 		failed_at = pgraft_monotonic_ms();
-		ereport(LOG,
-				(errcode_for_file_access(),
-				 errmsg("could not open file \"%s\": %m", path)));
+
+		/* a server that waits to be added has no such directory yet */
+		if (errno != ENOENT)
+			ereport(LOG,
+					(errcode_for_file_access(),
+					 errmsg("could not open file \"%s\": %m", path)));
 	}
 	else if (flock(fd, LOCK_EX | LOCK_NB) != 0)
 	{
