@@ -7,6 +7,7 @@
 use strict;
 use warnings FATAL => 'all';
 
+use IPC::Run;
 use PgraftCluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -30,6 +31,8 @@ leader_is_full();
 all_are_full();
 is($cluster->worker_pid($_), $pids{$_}, "the worker of server $_ has not been restarted") for 1 .. 3;
 starts_when_full();
+joins_when_full();
+begins_when_full();
 $cluster->wait_converged;
 $cluster->check_record('at the end', @record);
 done_testing();
@@ -170,6 +173,54 @@ sub starts_when_full
 	accepts($full, 'the member that was started with a full disk');
 	push @record, $writer->stop;
 	$cluster->wait_converged;
+	return;
+}
+
+# A server that is invited and has no space stays blank, and joins by itself later.
+sub joins_when_full
+{
+	my $leader = $cluster->wait_leader;
+	my ($out, $err) = ('', '');
+
+	$cluster->make_node(4);
+	fill_quietly(4, ALL_WRITES);
+	$cluster->start(4);
+	$cluster->query(4, 'CREATE EXTENSION pgraft');
+	my $add = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $cluster->node($leader)->connstr('postgres'),
+			'-c', "SET pgraft.request_timeout = '120s'",
+			'-c', sprintf(q{SELECT pgraft_add_node(4, '127.0.0.1', %d)}, $cluster->port(4)) ],
+		'>', \$out, '2>', \$err, IPC::Run::timeout(180));
+	$cluster->wait_until('it has tried several times', sub { $cluster->disk_count(4, 'refused') >= 3 });
+	like($cluster->failure(4), qr/^blank: .*No space left on device/, 'the status of a server that cannot join says why');
+	is(times_in_log(4, qr/cannot join without some space/), 1, 'the log says it once');
+	unlike(log_of(4), qr/stopped taking part/, 'it has not given up');
+	empty(4);
+	$add->finish;
+	is($err, '', 'with space again it is added');
+	$cluster->wait_voters(4);
+	accepts(4, 'the new member');
+	return;
+}
+
+# The same for the first member of a cluster.
+sub begins_when_full
+{
+	my $first = PgraftCluster->new(name => 'first', nodes => 1, disk_faults => 1);
+
+	$first->disk(1, no_space => ALL_WRITES);
+	$first->start;
+	$first->query(1, 'CREATE EXTENSION pgraft');
+	for (1 .. 2)
+	{
+		my ($ok, undef, $err) = $first->try_query(1, 'SELECT pgraft_init()');
+		ok(!$ok && $err =~ /53100: no space is left/, 'no cluster is made on a full disk') or diag($err);
+	}
+	like($first->failure(1), qr/^blank: /, 'the server is as blank as before');
+	$first->disk(1, no_space => 0);
+	$first->query(1, 'SELECT pgraft_init()');
+	$first->query(1, "SELECT pgraft_kv_put('a', 'b')");
+	is($first->query(1, "SELECT pgraft_kv_get('a')"), 'b', 'with space again there is one');
 	return;
 }
 

@@ -69,6 +69,7 @@ typedef struct PgraftNode
 	char	   *directory;
 	PgraftFlush *flush;
 	raft_time	open_again_at;	/* no space to open the log; 0 = no such thing */
+	bool		join_full;		/* no space to join: said in the server log */
 	bool		disk_full;		/* as last said in the server log */
 	bool		disk_stalled;	/* the same */
 	raft_time	disk_stalled_since;
@@ -120,6 +121,7 @@ typedef struct PgraftNode
 
 /* node.c */
 extern void pgraft_node_begin(PgraftNode *node);
+/* False without space leaves a member that is blank, or failed until there is some. */
 extern bool pgraft_node_bootstrap(PgraftNode *node, PgraftError *error);
 extern bool pgraft_node_adopt(PgraftNode *node, raft_u64 cluster_uid, raft_u64 incarnation,
 							  PgraftError *error);
@@ -142,6 +144,9 @@ extern void pgraft_node_watch_disk(PgraftNode *node);
 
 /* Instead of pgraft_node_fail() when the log needs space to be opened. */
 extern void pgraft_node_open_again(PgraftNode *node, const PgraftError *error);
+
+/* Instead of pgraft_node_fail() when a new member's log needs space. */
+extern void pgraft_node_not_yet(PgraftNode *node, const PgraftError *error);
 
 /*
  * May a command enter the log here?  OK, BUSY (soon: leadership moves, or much

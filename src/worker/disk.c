@@ -68,6 +68,41 @@ pgraft_node_open_again(PgraftNode *node, const PgraftError *error)
 	node->open_again_at = node->now + OPEN_RETRY_MS;
 }
 
+/*
+ * What would be a new member's log could not be made or not be opened.  Without
+ * an identity on disk the member is as blank as before, and whoever asked will
+ * ask again: the leader invites at each new connection, a user by pgraft_init().
+ * With one it is a member whose log needs space to be opened.
+ */
+void
+pgraft_node_not_yet(PgraftNode *node, const PgraftError *error)
+{
+	PgraftIdentity identity;
+	PgraftError ignored;
+
+	memset(&ignored, 0, sizeof(ignored));
+	if (pgraft_storage_read_identity(&node->io, node->directory, &identity,
+									 &ignored) == PGRAFT_OK)
+	{
+		node->identity = identity;
+		pgraft_node_open_again(node, error);
+		return;
+	}
+	memset(&node->identity, 0, sizeof(node->identity));
+	if (!node->join_full)
+	{
+		pgraft_report(LOG, error);
+		ereport(LOG,
+				(errcode(ERRCODE_DISK_FULL),
+				 errmsg("pgraft member %d cannot join without some space", pgraft_node_id),
+				 errhint("Free some space in the file system of \"%s\"; the member joins when it is invited again.",
+						 node->directory)));
+	}
+	node->join_full = true;
+	node->state = PGRAFT_WORKER_BLANK;
+	strlcpy(node->failure, error->message, sizeof(node->failure));
+}
+
 /* Only changes are worth a line. */
 static void
 say_full(PgraftNode *node, bool full)

@@ -34,6 +34,7 @@
 
 static bool open_member(PgraftNode *node, PgraftError *error);
 static bool create_engine(PgraftNode *node, PgraftError *error);
+static bool no_space_yet(PgraftNode *node, const PgraftError *error);
 static bool close_member(PgraftNode *node);
 static bool check_identity(PgraftNode *node, const PgraftIdentity *identity,
 						   PgraftError *error);
@@ -236,6 +237,7 @@ open_member(PgraftNode *node, PgraftError *error)
 						stats.torn_bytes)));
 	node->state = PGRAFT_WORKER_RUNNING;
 	node->failure[0] = '\0';
+	node->join_full = false;
 	node->notices = RAFT_NOTICE_STATE | RAFT_NOTICE_LEADER | RAFT_NOTICE_CONFIG;
 	node->peers_changed = true;
 	return true;
@@ -395,6 +397,14 @@ consume_snapshot(void *arg, const unsigned char *data, size_t length)
  * ----------------------------------------------------------------
  */
 
+static bool
+no_space_yet(PgraftNode *node, const PgraftError *error)
+{
+	(void) close_member(node);
+	pgraft_node_not_yet(node, error);
+	return false;
+}
+
 bool
 pgraft_node_bootstrap(PgraftNode *node, PgraftError *error)
 {
@@ -424,10 +434,13 @@ pgraft_node_bootstrap(PgraftNode *node, PgraftError *error)
 	strlcpy(identity.cluster_id, pgraft_cluster_id, sizeof(identity.cluster_id));
 	if (pgraft_storage_create(&node->io, node->directory, &node->storage_options, &identity,
 							  &hard_state, &entry, 1, error) != PGRAFT_OK)
-		return false;
+		return error->code == PGRAFT_ERR_NO_SPACE ? no_space_yet(node, error) : false;
 	node->identity = identity;
 	if (!open_member(node, error))
 	{
+		if (error->code == PGRAFT_ERR_NO_SPACE)
+			return no_space_yet(node, error);
+
 		/* it exists on disk, so this is no blank member any more */
 		pgraft_node_fail(node, error, "its new state cannot be used");
 		return false;
@@ -461,10 +474,10 @@ pgraft_node_adopt(PgraftNode *node, raft_u64 cluster_uid, raft_u64 incarnation,
 	strlcpy(identity.cluster_id, pgraft_cluster_id, sizeof(identity.cluster_id));
 	if (pgraft_storage_create(&node->io, node->directory, &node->storage_options, &identity,
 							  &hard_state, NULL, 0, error) != PGRAFT_OK)
-		return false;
+		return error->code == PGRAFT_ERR_NO_SPACE ? no_space_yet(node, error) : false;
 	node->identity = identity;
 	if (!open_member(node, error))
-		return false;
+		return error->code == PGRAFT_ERR_NO_SPACE ? no_space_yet(node, error) : false;
 	ereport(LOG,
 			(errmsg("pgraft member %d joined cluster \"%s\" as incarnation %lu",
 					pgraft_node_id, pgraft_cluster_id, incarnation)));

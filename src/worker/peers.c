@@ -374,7 +374,8 @@ accept_invitation(PgraftNode *node, const PgraftFrameHeader *header,
 	memset(&error, 0, sizeof(error));
 	if (!pgraft_node_adopt(node, header->cluster_uid, header->to_incarnation, &error))
 	{
-		pgraft_node_fail(node, &error, "it could not join");
+		if (error.code != PGRAFT_ERR_NO_SPACE)
+			pgraft_node_fail(node, &error, "it could not join");
 		snprintf(text, text_size, "%s", error.message);
 		return PGRAFT_HELLO_BUSY;
 	}

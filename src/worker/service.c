@@ -612,7 +612,8 @@ step_init(PgraftNode *node, PgraftOperation *op)
 		}
 		if (!pgraft_node_bootstrap(node, &error))
 		{
-			pgraft_report(LOG, &error);
+			if (error.code != PGRAFT_ERR_NO_SPACE)
+				pgraft_report(LOG, &error);
 			pgraft_operation_answer(node, op,
 									node->state == PGRAFT_WORKER_FAILED ? PGRAFT_RESULT_UNKNOWN :
 									error.code == PGRAFT_ERR_CONFIG ? PGRAFT_RESULT_INVALID :
