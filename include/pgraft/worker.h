@@ -218,7 +218,10 @@ typedef enum PgraftPhase
 typedef struct PgraftOperation
 {
 	bool		used;
-	int			slot;			/* of the request queue; -1 = from another member */
+	int			slot;			/* of the request queue; -1 = from another member,
+								 * or an orphan */
+	bool		orphan;			/* its backend has gone; seen through by us */
+	uint64		old_token;		/* orphan: its name of before */
 	raft_id		peer;			/* which one */
 	raft_u64	request;		/* its token */
 	int			kind;			/* PgraftRequestKind */
@@ -249,8 +252,16 @@ extern PgraftOperation *pgraft_operation_active(int i);
 extern PgraftOperation *pgraft_operation_of_slot(int slot);
 extern PgraftOperation *pgraft_operation_new(void);
 extern void pgraft_operation_begin(PgraftNode *node, PgraftOperation *op, int slot);
-/* NULL for requests of other members. */
+/* NULL for requests of other members, and for orphans. */
 extern PgraftSlot *pgraft_operation_slot(const PgraftOperation *op);
+/*
+ * Its backend has gone, but it may have begun and must not be left half done:
+ * the slot is given back and the operation goes on without.  False when there is
+ * no place for it now.
+ */
+extern bool pgraft_operation_orphan(PgraftNode *node, PgraftOperation *op);
+/* Whoever sent it asks the next leader, so that this member need not. */
+extern bool pgraft_operation_is_remote(const PgraftOperation *op);
 /*
  * Before what may have an effect.  False when its backend has gone, which was
  * told that nothing happened: then nothing may.

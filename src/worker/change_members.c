@@ -16,7 +16,9 @@
  * No majority ever depends on a server that has not caught up, and between the
  * old set of voters and the new one there is none in between.  A leader that
  * shall lead no more hands over to a voter that stays before the second step
- * (MOVING); the new leader, asked again, skips what has been done already.
+ * (MOVING); the new leader, asked again, skips what has been done already.  The
+ * member that a client asked does the asking, whether the client is still there
+ * or not; only when that member's worker ends before, learners may be left.
  * If no present voter stays, the leader goes when the change is complete.
  *
  * On the wire, per change (all integers little-endian):

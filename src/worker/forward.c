@@ -94,11 +94,11 @@ pgraft_forward(PgraftNode *node, PgraftOperation *op)
 		pfree(changes);
 
 	/* first: once it is sent, nobody can say that it was not */
-	if (op->kind != PGRAFT_REQUEST_READ_BARRIER && !pgraft_slot_set_proposed(slot))
+	if (op->kind != PGRAFT_REQUEST_READ_BARRIER && !pgraft_operation_may_act(op))
 		return false;			/* its backend has gone */
 	if (!pgraft_net_send_frame(node->net, leader, PGRAFT_FRAME_REQUEST, buffer, length))
 	{
-		if (op->attempts == 0)
+		if (op->attempts == 0 && slot != NULL)
 			pgraft_slot_clear_proposed(slot);
 		return false;
 	}
@@ -284,6 +284,12 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 			/* with an index: that leader had begun it, and cannot say how it ends */
 			if (reply.index != 0)
 				op->again = true;
+			else if (op->orphan && !op->again)
+			{
+				/* nothing was begun, and nobody wants it any more */
+				pgraft_operation_answer(node, op, PGRAFT_RESULT_NOT_LEADER, NULL);
+				break;
+			}
 			else if (op->attempts <= 1 && !op->again)
 				pgraft_slot_clear_proposed(pgraft_operation_slot(op));
 			pgraft_operation_wait(node, op, RETRY_MS);

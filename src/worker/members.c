@@ -12,7 +12,8 @@
  * Adding (JOINING): the new member enters as a learner, which cannot hurt the
  * quorum; the leader contacts it; the engine promotes it when it has caught
  * up.  Only then the command ends.  A server that does not answer is taken out
- * again (UNDOING) and the command fails.
+ * again (UNDOING) and the command fails.  When whoever asked goes away meanwhile,
+ * the member that was asked sees it through all the same (pgraft_operation_orphan).
  *
  * Several changes at once are in change_members.c.
  *
@@ -146,7 +147,7 @@ lost_leadership(PgraftNode *node, PgraftOperation *op, const struct raft_status 
 		status->leader == 0)
 		return;
 	op->again = op->again || op->phase != PGRAFT_PHASE_WAITING;
-	if (op->slot < 0)
+	if (pgraft_operation_is_remote(op))
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_NOT_LEADER, NULL);
 	else
 		pgraft_operation_wait(node, op, 0);
@@ -241,7 +242,7 @@ pgraft_member_begun(PgraftNode *node, PgraftOperation *op, int result, PgraftPha
 			op->retry_at = node->now + RETRY_MS;
 			break;
 		case RAFT_E_NOT_LEADER:
-			if (op->slot < 0)
+			if (pgraft_operation_is_remote(op))
 				pgraft_operation_answer(node, op, PGRAFT_RESULT_NOT_LEADER, NULL);
 			else
 				pgraft_operation_wait(node, op, RETRY_MS);

@@ -77,6 +77,12 @@ pgraft_operation_slot(const PgraftOperation *op)
 }
 
 bool
+pgraft_operation_is_remote(const PgraftOperation *op)
+{
+	return op->slot < 0 && !op->orphan;
+}
+
+bool
 pgraft_operation_may_act(const PgraftOperation *op)
 {
 	return op->slot < 0 || pgraft_slot_set_proposed(pgraft_operation_slot(op));
@@ -137,6 +143,28 @@ pgraft_operation_begin(PgraftNode *node, PgraftOperation *op, int slot)
 	active[n_active++] = (int) (op - operations);
 }
 
+bool
+pgraft_operation_orphan(PgraftNode *node, PgraftOperation *op)
+{
+	PgraftOperation *orphan = pgraft_operation_new();
+	uint32		generation;
+
+	if (orphan == NULL)
+		return false;
+	pgraft_operation_begin(node, orphan, -1);
+	generation = orphan->generation;
+	*orphan = *op;
+	orphan->generation = generation;
+	orphan->slot = -1;
+	orphan->orphan = true;
+	orphan->old_token = pgraft_operation_token(op);
+	op->changes = NULL;
+	pgraft_operation_answer(node, op, PGRAFT_RESULT_UNKNOWN, NULL);
+	ereport(LOG,
+			(errmsg("pgraft goes on with a change of members that nobody waits for any more")));
+	return true;
+}
+
 static void
 drop_operation(PgraftOperation *op)
 {
@@ -157,10 +185,15 @@ drop_operation(PgraftOperation *op)
 	}
 }
 
-/* Both the table entry and its use, for tokens that come back later. */
+/*
+ * Both the table entry and its use, for tokens that come back later.  An orphan
+ * keeps that of before, by which the leader may know it.
+ */
 uint64
 pgraft_operation_token(const PgraftOperation *op)
 {
+	if (op->orphan)
+		return op->old_token;
 	return ((uint64) op->generation << 32) | (uint32) (op - operations);
 }
 
@@ -169,13 +202,20 @@ pgraft_operation_of_token(uint64 token)
 {
 	uint32		number = (uint32) token;
 	PgraftOperation *op;
+	int			i;
 
 	if (number >= (uint32) n_operations)
 		return NULL;
 	op = &operations[number];
-	if (!op->used || op->generation != (uint32) (token >> 32))
-		return NULL;
-	return op;
+	if (op->used && !op->orphan && op->generation == (uint32) (token >> 32))
+		return op;
+	for (i = 0; i < n_active; i++)
+	{
+		op = &operations[active[i]];
+		if (op->orphan && op->old_token == token)
+			return op;
+	}
+	return NULL;
 }
 
 void
@@ -190,7 +230,17 @@ pgraft_operation_answer(PgraftNode *node, PgraftOperation *op,
 		 (op->kind == PGRAFT_REQUEST_PROPOSE && op->again)))
 		result = PGRAFT_RESULT_UNKNOWN;
 
-	if (slot == NULL)
+	if (op->orphan)
+	{
+		if (result == PGRAFT_RESULT_OK)
+			ereport(LOG,
+					(errmsg("pgraft completed the change of members that nobody waited for")));
+		else
+			ereport(LOG,
+					(errmsg("pgraft gave up the change of members that nobody waited for"),
+					 detail != NULL && detail[0] != '\0' ? errdetail("%s", detail) : 0));
+	}
+	else if (slot == NULL)
 	{
 		raft_index	index = op->index;
 

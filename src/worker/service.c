@@ -39,6 +39,7 @@
 
 static void accept_requests(PgraftNode *node);
 static void sweep_abandoned(PgraftNode *node);
+static bool leaves_something(const PgraftOperation *op);
 static void step_operation(PgraftNode *node, PgraftOperation *op);
 static void step_waiting(PgraftNode *node, PgraftOperation *op);
 static void step_init(PgraftNode *node, PgraftOperation *op);
@@ -153,11 +154,26 @@ sweep_abandoned(PgraftNode *node)
 		PgraftOperation *op = pgraft_operation_active(i);
 		PgraftSlot *slot = pgraft_operation_slot(op);
 
-		/* a member that was added and does not answer must be taken out again */
-		if (slot != NULL && pgraft_slot_abandoned(slot) &&
-			op->phase != PGRAFT_PHASE_JOINING && op->phase != PGRAFT_PHASE_UNDOING)
+		if (slot == NULL || !pgraft_slot_abandoned(slot))
+			continue;
+		if (leaves_something(op))
+			(void) pgraft_operation_orphan(node, op);
+		else
 			pgraft_operation_answer(node, op, PGRAFT_RESULT_UNKNOWN, NULL);
 	}
+}
+
+/*
+ * Members that were added for a change must become what it wants, or be taken
+ * out again, whether anybody waits for it or not, and whoever leads meanwhile.
+ */
+static bool
+leaves_something(const PgraftOperation *op)
+{
+	return (op->kind == PGRAFT_REQUEST_ADD_MEMBER ||
+			op->kind == PGRAFT_REQUEST_CHANGE_MEMBERS) &&
+		op->phase != PGRAFT_PHASE_APPLYING &&
+		(op->phase != PGRAFT_PHASE_WAITING || op->again);
 }
 
 static void
@@ -190,7 +206,7 @@ step_operation(PgraftNode *node, PgraftOperation *op)
 		/* other members have not been removed; they ask who leads now */
 		pgraft_operation_answer(node, op,
 								pgraft_is_own_removal(node, op) ? PGRAFT_RESULT_OK :
-								op->slot < 0 ? PGRAFT_RESULT_NOT_LEADER :
+								pgraft_operation_is_remote(op) ? PGRAFT_RESULT_NOT_LEADER :
 								PGRAFT_RESULT_REMOVED, NULL);
 		return;
 	}
@@ -246,7 +262,7 @@ step_waiting(PgraftNode *node, PgraftOperation *op)
 			pgraft_member_operation(node, op);
 		return;
 	}
-	if (op->slot < 0)
+	if (pgraft_operation_is_remote(op))
 	{
 		/* its sender knows the new leader as well as we do */
 		pgraft_operation_answer(node, op, PGRAFT_RESULT_NOT_LEADER, NULL);
