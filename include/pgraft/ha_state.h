@@ -20,12 +20,12 @@ extern void pgraft_ha_state_set_loaded(bool is_loaded);
 extern void pgraft_ha_state_obey(void);
 
 /*
- * catchup.c.  The token is that of no operation: answers with it go to
- * catch_up_answered().
+ * catchup.c.  Answers whose token is that of a question (question.h) go to
+ * catch_up_answered(), with the member that the connection belongs to.
  */
-#define PGRAFT_HA_CATCHUP_TOKEN UINT64_MAX
 extern raft_time pgraft_ha_catch_up(PgraftNode *node, const struct raft_status *status);
-extern void pgraft_ha_catch_up_answered(bool good, raft_index index);
+extern void pgraft_ha_catch_up_answered(raft_id from, uint64 token, bool good,
+										raft_index index);
 
 /* propose.c: appends the encoded log entry */
 extern void pgraft_ha_encode_entry(StringInfo buffer, const PgraftHaCommand *command);

@@ -25,6 +25,7 @@
 
 #include "pgraft/ha.h"
 #include "pgraft/ha_state.h"
+#include "pgraft/question.h"
 #include "pgraft/settings.h"
 #include "pgraft/wire.h"
 
@@ -33,7 +34,7 @@ static bool ask(PgraftNode *node, const struct raft_status *status);
 static bool caught_up = false;
 static raft_index wanted = 0;	/* 0 = not told yet */
 static raft_time asked_at = 0;	/* 0 = not under way */
-static raft_id asked = 0;
+static PgraftQuestion question; /* to the leader, which may be this member */
 
 /* Returns when to look again. */
 raft_time
@@ -49,10 +50,11 @@ pgraft_ha_catch_up(PgraftNode *node, const struct raft_status *status)
 	if (caught_up)
 		return node->now + 3600 * 1000;
 	if (wanted == 0 && status->leader != 0 &&
-		(asked_at == 0 || asked != status->leader || node->now >= asked_at + patience))
+		(asked_at == 0 || question.asked != status->leader ||
+		 question.term != status->term || node->now >= asked_at + patience))
 	{
+		pgraft_question_ask(&question, status->leader, status->term, pgraft_random_u64());
 		asked_at = ask(node, status) ? node->now : 0;
-		asked = status->leader;
 	}
 	return node->now + patience;
 }
@@ -65,11 +67,11 @@ ask(PgraftNode *node, const struct raft_status *status)
 	size_t		length;
 
 	if (status->state == RAFT_LEADER)
-		return raft_read(node->raft, PGRAFT_HA_CATCHUP_TOKEN) == RAFT_OK;
+		return raft_read(node->raft, question.token) == RAFT_OK;
 	if (node->net == NULL)
 		return false;
 	memset(&request, 0, sizeof(request));
-	request.request = PGRAFT_HA_CATCHUP_TOKEN;
+	request.request = question.token;
 	request.kind = PGRAFT_REQUEST_READ_BARRIER;
 	length = pgraft_wire_request_bytes(&request);
 	buffer = palloc(length);
@@ -78,11 +80,11 @@ ask(PgraftNode *node, const struct raft_status *status)
 								 length);
 }
 
-/* The answer; one to an earlier question is as good. */
+/* An answer, if it is one to our question. */
 void
-pgraft_ha_catch_up_answered(bool good, raft_index index)
+pgraft_ha_catch_up_answered(raft_id from, uint64 token, bool good, raft_index index)
 {
-	if (caught_up || wanted > 0)
+	if (caught_up || wanted > 0 || !pgraft_question_answered(&question, from, token))
 		return;
 	if (good)
 		wanted = Max(index, 1);

@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 
 #include "pgraft/ha_state.h"
+#include "pgraft/question.h"
 #include "pgraft/settings.h"
 #include "pgraft/worker.h"
 
@@ -259,9 +260,10 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 		pgraft_report(LOG, &error);
 		return 1;
 	}
-	if (reply.request == PGRAFT_HA_CATCHUP_TOKEN)
+	if (pgraft_question_token(reply.request))
 	{
-		pgraft_ha_catch_up_answered(reply.result == PGRAFT_RESULT_OK, reply.index);
+		pgraft_ha_catch_up_answered(header->from, reply.request,
+									reply.result == PGRAFT_RESULT_OK, reply.index);
 		return 0;
 	}
 	op = pgraft_operation_of_token(reply.request);

@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 
 #include "pgraft/ha_state.h"
+#include "pgraft/question.h"
 #include "pgraft/settings.h"
 #include "pgraft/state_machine.h"
 #include "pgraft/worker.h"
@@ -450,8 +451,9 @@ pgraft_service_read_ready(PgraftNode *node, const struct raft_read_result *read)
 {
 	PgraftOperation *op = pgraft_operation_of_token(read->token);
 
-	if (read->token == PGRAFT_HA_CATCHUP_TOKEN)
-		pgraft_ha_catch_up_answered(read->error == RAFT_OK, read->index);
+	if (pgraft_question_token(read->token))
+		pgraft_ha_catch_up_answered(node->identity.node_id, read->token,
+									read->error == RAFT_OK, read->index);
 	if (op == NULL || op->phase != PGRAFT_PHASE_READING)
 		return;
 	if (read->error != RAFT_OK)
