@@ -59,6 +59,7 @@ SELECT failure(format('SELECT pgraft_change_members(%L)', list)) FROM (VALUES
 	('[{"action": "add", "node_id": 2, "address": "127.0.0.1", "port": 7002, "role": "king"}]'),
 	('[{"action": "add", "node_id": 2, "address": "127.0.0.1", "port": 7002, "name": "a,b"}]'),
 	('[{"action": "remove", "node_id": 2}, {"action": "demote", "node_id": 2}]'),
+	('[{"action": "add", "node_id": 2, "address": "127.0.0.1", "port": 7002}, {"action": "add", "node_id": 3, "address": "127.0.0.1", "port": 7002}]'),
 	((SELECT jsonb_agg(jsonb_build_object('action', 'remove', 'node_id', i)) FROM generate_series(1, 33) AS i)::text),
 	('[{"action": "promote", "node_id": 1}]'),
 	('[{"action": "remove", "node_id": 1}]'),

@@ -58,6 +58,8 @@ static int	action_type(const char *action);
 static void allow_field(const ChangeFields *fields, const char *name, const char *value,
 						bool required, bool allowed);
 static long whole_number(const char *name, const char *value, long max, const char *hint);
+static void refuse_contradiction(const struct raft_change *before,
+								 const struct raft_change *change);
 static void name_the_change(void *number);
 
 #define EXAMPLE_HINT \
@@ -127,16 +129,30 @@ read_changes(Jsonb *list, struct raft_change *changes)
 		read_fields(value.val.binary.data, &fields);
 		fill_change(&fields, &changes[n]);
 		for (i = 0; i < n; i++)
-			if (changes[i].member.id == changes[n].member.id)
-				ereport(ERROR,
-						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						 errmsg("member %u is named by more than one change",
-								changes[n].member.id),
-						 errhint("Say of each member once what becomes of it.")));
+			refuse_contradiction(&changes[i], &changes[n]);
 		n++;
 	}
 	error_context_stack = context.previous;
 	return n;
+}
+
+static void
+refuse_contradiction(const struct raft_change *before, const struct raft_change *change)
+{
+	if (before->member.id == change->member.id)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("member %u is named by more than one change", change->member.id),
+				 errhint("Say of each member once what becomes of it.")));
+	if (before->type == RAFT_CHANGE_ADD && change->type == RAFT_CHANGE_ADD &&
+		before->member.port == change->member.port &&
+		strcmp(before->member.address, change->member.address) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("members %u and %u cannot have the same address \"%s\" and port %u",
+						before->member.id, change->member.id, change->member.address,
+						change->member.port),
+				 errhint("Each member listens at an address and port of its own.")));
 }
 
 static void

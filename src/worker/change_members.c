@@ -47,6 +47,7 @@
 #define CHANGE_HEADER_BYTES 12
 
 static bool check_changes(PgraftNode *node, PgraftOperation *op);
+static bool shares_address(const PgraftOperation *op, int number);
 static const char *objection(const struct raft_config *config,
 							 const struct raft_change *change, PgraftResult *result);
 static int	try_changes(const struct raft_config *config, const PgraftOperation *op);
@@ -221,6 +222,8 @@ check_changes(PgraftNode *node, PgraftOperation *op)
 		PgraftResult result = PGRAFT_RESULT_INVALID;
 		const char *detail = objection(config, &op->changes[i], &result);
 
+		if (detail == NULL && shares_address(op, i))
+			detail = "Two of the members to be added have the same address.";
 		if (detail != NULL)
 		{
 			pgraft_operation_answer(node, op, result, detail);
@@ -231,6 +234,21 @@ check_changes(PgraftNode *node, PgraftOperation *op)
 	if (error == RAFT_OK)
 		return true;
 	pgraft_operation_answer(node, op, pgraft_result_of_raft(error), NULL);
+	return false;
+}
+
+/* Is another one that is to be added at the same place? */
+static bool
+shares_address(const PgraftOperation *op, int number)
+{
+	const struct raft_change *change = &op->changes[number];
+	int			i;
+
+	for (i = 0; i < number; i++)
+		if (op->changes[i].type == RAFT_CHANGE_ADD && change->type == RAFT_CHANGE_ADD &&
+			op->changes[i].member.port == change->member.port &&
+			strcmp(op->changes[i].member.address, change->member.address) == 0)
+			return true;
 	return false;
 }
 
