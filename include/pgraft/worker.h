@@ -8,6 +8,7 @@
  *
  *		worker.c	process: start, event loop, signals, end
  *		node.c		the member: storage and engine opened, made, adopted
+ *		removed.c	directories of ended memberships
  *		disk.c		what to do about a full or stalled disk
  *		turn.c		carries out the engine's updates
  *		peers.c		callbacks of the network, list of peers
@@ -137,6 +138,9 @@ extern int	pgraft_read_snapshot_callback(void *context, raft_index index, raft_u
 										  size_t *n_read, raft_u64 *total);
 extern raft_u64 pgraft_random_u64(void);
 extern void pgraft_report(int elevel, const PgraftError *error);
+
+/* removed.c */
+extern void pgraft_remove_old_memberships(PgraftNode *node);
 
 /* disk.c */
 /* Once per turn: says what is wrong with the disk, hands over when it is full. */

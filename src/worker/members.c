@@ -325,7 +325,10 @@ begin_remove(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 		if (raft_transfer(node->raft, 0) == RAFT_OK)
 			op->phase = PGRAFT_PHASE_MOVING;
 		else
+		{
+			pgraft_operation_did_not_act(op);
 			op->retry_at = node->now + RETRY_MS;
+		}
 		return;
 	}
 	pgraft_member_begun(node, op, change(node, op, RAFT_CHANGE_REMOVE, &member), PGRAFT_PHASE_COMMITTING);

@@ -156,7 +156,10 @@ pgraft_node_begin(PgraftNode *node)
 	}
 	node->identity = identity;
 	if (check_identity(node, &identity, &error) && open_member(node, &error))
+	{
 		node->open_again_at = 0;
+		pgraft_remove_old_memberships(node);
+	}
 	else if (error.code == PGRAFT_ERR_NO_SPACE)
 	{
 		(void) close_member(node);
