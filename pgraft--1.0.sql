@@ -441,6 +441,7 @@ CREATE FUNCTION pgraft_stat(
 	OUT prevotes bigint,
 	OUT messages_received bigint,
 	OUT messages_ignored bigint,
+	OUT messages_dropped bigint,
 	OUT heartbeats_sent bigint,
 	OUT proposals bigint,
 	OUT proposals_committed bigint,
@@ -473,7 +474,7 @@ COMMENT ON FUNCTION pgraft_stat() IS
 CREATE VIEW pg_stat_pgraft AS
 	SELECT * FROM pgraft_stat();
 COMMENT ON VIEW pg_stat_pgraft IS
-'This member: one row.  Times are in milliseconds; null means unknown.  Counters begin at stats_reset.';
+'This member: one row.  Times are in milliseconds; null means unknown.  Counters begin at stats_reset.  messages_dropped counts what peers sent, or were to be answered, beyond what may wait for a disk that does not answer.';
 
 CREATE FUNCTION pgraft_stat_members(
 	OUT node_id integer,

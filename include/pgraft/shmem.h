@@ -64,6 +64,7 @@ typedef struct PgraftStatus
 	uint64		proposals_forwarded;	/* sent to the leader by this follower */
 	uint64		proposal_bytes;
 	uint64		proposals_failed;	/* refused or outcome unknown */
+	uint64		messages_dropped;	/* the disk being too far behind for more */
 	uint64		batches;		/* raft_propose() calls */
 	uint64		entries_applied;
 	uint64		reads_linearizable;

@@ -29,6 +29,7 @@
 
 #include "pgraft/command.h"
 #include "pgraft/flush.h"
+#include "pgraft/held.h"
 #include "pgraft/net.h"
 #include "pgraft/raft.h"
 #include "pgraft/request.h"
@@ -38,12 +39,6 @@
  * The member
  * ----------------------------------------------------------------
  */
-typedef struct PgraftHeldMessage
-{
-	raft_u64	epoch;
-	struct raft_message message;	/* has no payload */
-} PgraftHeldMessage;
-
 typedef struct PgraftPeerContact
 {
 	raft_id		id;
@@ -85,9 +80,7 @@ typedef struct PgraftNode
 	raft_u64   *inflight;		/* epochs covered by the jobs being written */
 	int			n_inflight;
 	int			inflight_size;
-	PgraftHeldMessage *held;
-	int			n_held;
-	int			held_size;
+	PgraftHeld	held;			/* answers that wait for them */
 	bool		installing;		/* waiting for a snapshot to be durable */
 	bool		hint_dirty;		/* commit hint newer than on disk */
 	raft_time	hint_written;

@@ -141,6 +141,7 @@ add_counters(PgraftRow *row, const PgraftStatus *status)
 	pgraft_row_u64(row, status->raft.prevotes_started);
 	pgraft_row_u64(row, status->raft.messages_received);
 	pgraft_row_u64(row, status->raft.messages_ignored);
+	pgraft_row_u64(row, status->messages_dropped);
 	pgraft_row_u64(row, status->raft.heartbeats_sent);
 	pgraft_row_u64(row, status->proposals);
 	pgraft_row_u64(row, status->proposals_committed);

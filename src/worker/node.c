@@ -348,7 +348,7 @@ close_member(PgraftNode *node)
 		pgraft_storage_close(node->storage);
 	node->storage = NULL;
 	node->n_inflight = 0;
-	node->n_held = 0;
+	pgraft_held_clear(&node->held);
 	node->installing = false;
 	node->hint_dirty = false;
 	return whole;

@@ -502,6 +502,11 @@ on_frame(void *context, const PgraftFrameHeader *header, const unsigned char *pa
 	switch (header->type)
 	{
 		case PGRAFT_FRAME_RAFT:
+			if (pgraft_held_full(&node->held, header->from))
+			{
+				node->status.messages_dropped++;
+				return 0;
+			}
 			memset(&error, 0, sizeof(error));
 			if (pgraft_wire_decode_message(header, payload, &node->scratch, &message,
 										   &error) != PGRAFT_OK)

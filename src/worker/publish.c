@@ -183,6 +183,7 @@ reset_counters(PgraftNode *node)
 	status->proposals_forwarded = 0;
 	status->proposal_bytes = 0;
 	status->proposals_failed = 0;
+	status->messages_dropped = 0;
 	status->batches = 0;
 	status->entries_applied = 0;
 	status->reads_linearizable = 0;

@@ -168,37 +168,18 @@ hold_messages(PgraftNode *node, const struct raft_update *update)
 
 		Assert(message->n_entries == 0 && message->snapshot == NULL &&
 			   message->chunk_length == 0);
-		if (node->n_held == node->held_size)
-		{
-			node->held_size = Max(64, node->held_size * 2);
-			if (node->held == NULL)
-				node->held = MemoryContextAlloc(TopMemoryContext,
-												node->held_size * sizeof(PgraftHeldMessage));
-			else
-				node->held = repalloc(node->held,
-									  node->held_size * sizeof(PgraftHeldMessage));
-		}
-		node->held[node->n_held].epoch = update->epoch;
-		node->held[node->n_held].message = *message;
-		node->held[node->n_held].message.entries = NULL;
-		node->held[node->n_held].message.chunk = NULL;
-		node->n_held++;
+		if (!pgraft_held_add(&node->held, update->epoch, message))
+			node->status.messages_dropped++;
 	}
 }
 
 static void
 epoch_durable(PgraftNode *node, raft_u64 epoch)
 {
-	int			sent = 0;
+	const struct raft_message *message;
 
-	while (sent < node->n_held && node->held[sent].epoch <= epoch)
-		send_message(node, &node->held[sent++].message);
-	if (sent > 0)
-	{
-		node->n_held -= sent;
-		memmove(node->held, node->held + sent,
-				node->n_held * sizeof(PgraftHeldMessage));
-	}
+	while ((message = pgraft_held_take(&node->held, epoch)) != NULL)
+		send_message(node, message);
 	if (epoch != 0)
 		raft_persisted(node->raft, epoch);
 }
