@@ -139,7 +139,7 @@ sub start_clients
 	my $primary = $self->primary;
 
 	$self->{clients} = [];
-	$self->query($primary, join(';', map { "INSERT INTO registers VALUES ('$segment.r$_', '0')" } 0 .. KEYS - 1));
+	$self->query($primary, join(';', map { "INSERT INTO registers VALUES ('$segment.r$_', 'first-$segment.r$_')" } 0 .. KEYS - 1));
 	$self->{registers_since} = int(time() * 1e6);
 	$self->start_client('set', "$segment.set$_") for 1 .. SET_CLIENTS;
 	$self->start_client('registers', "$segment.register$_") for 1 .. REGISTER_CLIENTS;

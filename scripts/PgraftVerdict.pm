@@ -172,7 +172,8 @@ sub registers
 	my $operations = 0;
 
 	open(my $out, '>', $file) or die "could not write \"$file\": $!\n";
-	print $out "first\t0\t$lab->{registers_since}\twrite\ts$lab->{segment}.r$_\t0\t-\tok\n" for 0 .. $lab->KEYS - 1;
+	print $out join("\t", 'first', 0, $lab->{registers_since}, 'write', $_, "first-$_", '-', 'ok'), "\n"
+	  for map { "s$lab->{segment}.r$_" } 0 .. $lab->KEYS - 1;
 	for my $client (grep { $_->{kind} eq 'registers' } @{ $lab->{clients} })
 	{
 		open(my $in, '<', $client->{file}) or die "could not read \"$client->{file}\": $!\n";

@@ -65,6 +65,7 @@ static bool decide_forget(PgraftNode *node, PgraftHaCommand *command);
 static const char *primary_lost(PgraftNode *node, raft_id primary);
 static const char *own_role_lost(PgraftNode *node);
 static void propose(PgraftNode *node, const PgraftHaCommand *command);
+static bool renew_void_lease(PgraftNode *node, const struct raft_status *status);
 static void prefer_primary_as_leader(PgraftNode *node, const struct raft_status *status);
 static void look_by(raft_time moment);
 
@@ -97,7 +98,7 @@ pgraft_ha_step(PgraftNode *node)
 	watch_phase(node);
 	if (decide(node, &status, &command))
 		propose(node, &command);
-	else
+	else if (!renew_void_lease(node, &status))
 		prefer_primary_as_leader(node, &status);
 }
 
@@ -428,6 +429,39 @@ propose(PgraftNode *node, const PgraftHaCommand *command)
 	leading.proposed = command->kind;
 	leading.proposed_changes = document->changes;
 	leading.proposed_at = node->now;
+}
+
+/*
+ * A leader that gave up handing over has no lease for the rest of its term: the
+ * word that it sent may arrive at any time.  When it becomes the primary itself,
+ * it could never work.  Another leader's heartbeats give a lease; later it gets
+ * the leadership back, in a new term.  Returns whether it has handed over.
+ */
+static bool
+renew_void_lease(PgraftNode *node, const struct raft_status *status)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	raft_time	half = (raft_time) pgraft_election_timeout / 2;
+	raft_time	settled = leading.since + half;
+
+	if (document->phase != PGRAFT_HA_STEADY || document->primary != status->id ||
+		status->transfer_target != 0 || status->lease_until != 0 ||
+		!status->own_term_committed || node->now - status->quorum_contact >= half)
+		return false;
+	if (node->now < settled)
+	{
+		look_by(settled);
+		return false;
+	}
+	if (raft_transfer(node->raft, 0) != RAFT_OK)
+	{
+		look_by(node->now + (raft_time) pgraft_heartbeat_interval);
+		return false;
+	}
+	ereport(LOG,
+			(errmsg("pgraft member %u, the primary, hands over leadership, because it has no lease since it gave up handing over before",
+					node->identity.node_id)));
+	return true;
 }
 
 /* With both in one place a failure of either costs one detection, not two. */

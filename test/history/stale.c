@@ -4,7 +4,7 @@
  *	  Reads of values that were no longer true.
  *
  * Only values whose end is certain count: those that an answered
- * compare-and-set replaced.
+ * compare-and-set replaced.  A value is taken for one of one key.
  *
  * Copyright (c) 2026, pgraft contributors
  *
