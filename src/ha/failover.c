@@ -29,7 +29,7 @@
 #include "pgraft/settings.h"
 
 #define PROMOTION_BOUND_MS 10000	/* an assigned primary must be promoted by then */
-#define DEMOTION_MS 5000		/* a primary that demotes itself is back by then */
+#define HANDOVER_MS 2000		/* from the old primary's last word to the next */
 #define TRANSFER_RETRY_MS 30000 /* leadership to the primary, tried again */
 #define LOOK_AGAIN_MS 3600000
 #define SCHEDULE_LOOK_MS 1000
@@ -61,6 +61,8 @@ static bool decide_begin(PgraftNode *node, PgraftHaCommand *command);
 static bool decide_lag(PgraftNode *node, PgraftHaCommand *command);
 static bool somebody_may_report(PgraftNode *node);
 static bool decide_schedule(PgraftNode *node, PgraftHaCommand *command);
+static bool decide_switchover(PgraftNode *node, PgraftHaCommand *command);
+static raft_time target_lost_at(PgraftNode *node, raft_id target);
 static bool decide_forget(PgraftNode *node, PgraftHaCommand *command);
 static const char *primary_lost(PgraftNode *node, raft_id primary);
 static const char *own_role_lost(PgraftNode *node);
@@ -183,21 +185,50 @@ decide(PgraftNode *node, const struct raft_status *status, PgraftHaCommand *comm
 									 status->id) != NULL;
 	}
 	if (decide_begin(node, command) || decide_lag(node, command) ||
-		decide_schedule(node, command))
+		decide_schedule(node, command) || decide_switchover(node, command))
 		return true;
-	if (document->switchover_from != 0)
-	{
-		raft_time	bound = leading.switchover_since +
-			(raft_time) (document->switchover_patience / 1000);
-
-		if (node->now >= bound)
-		{
-			command->kind = PGRAFT_HA_SWITCHOVER_ABORT;
-			return true;
-		}
-		look_by(bound);
-	}
 	return decide_forget(node, command);
+}
+
+/*
+ * Gives a switchover up.  Once the primary has stopped there is none, and the
+ * target has little to do: much less patience is due then.
+ */
+static bool
+decide_switchover(PgraftNode *node, PgraftHaCommand *command)
+{
+	const PgraftHaDocument *document = pgraft_ha_state_document();
+	raft_time	bound;
+
+	if (document->switchover_from == 0)
+		return false;
+	if (document->phase == PGRAFT_HA_DRAINING)
+		bound = leading.switchover_since + (raft_time) (document->switchover_patience / 1000);
+	else if (document->phase == PGRAFT_HA_SEALING)
+		bound = Min(leading.phase_since + Max(HANDOVER_MS, 2 * (raft_time) pgraft_election_timeout),
+					target_lost_at(node, document->switchover_target));
+	else
+		return false;
+	if (node->now >= bound)
+	{
+		command->kind = PGRAFT_HA_SWITCHOVER_ABORT;
+		return true;
+	}
+	look_by(bound);
+	return false;
+}
+
+/* When to take it for lost, unless more is heard of it. */
+static raft_time
+target_lost_at(PgraftNode *node, raft_id target)
+{
+	struct raft_peer_status peer;
+
+	if (target == 0 || target == node->identity.node_id)
+		return node->now + LOOK_AGAIN_MS;
+	if (raft_peer_status(node->raft, target, &peer) != RAFT_OK || !peer.connected)
+		return node->now;
+	return Max(peer.last_contact, leading.since) + (raft_time) pgraft_election_timeout;
 }
 
 static bool
@@ -231,7 +262,6 @@ static const char *
 primary_lost(PgraftNode *node, raft_id primary)
 {
 	bool		draining = pgraft_ha_state_document()->phase == PGRAFT_HA_DRAINING;
-	raft_time	patience = (raft_time) pgraft_election_timeout;
 	struct raft_peer_status peer;
 	raft_time	lost_at;
 
@@ -240,14 +270,12 @@ primary_lost(PgraftNode *node, raft_id primary)
 	if (raft_peer_status(node->raft, primary, &peer) != RAFT_OK)
 		return "the primary is no member any more";
 
-	/* for a switchover it restarts as a standby */
-	if (draining)
-		patience = Max(DEMOTION_MS, patience);
-	else if (!peer.connected)
+	/* for a switchover it may restart as a standby first */
+	if (!draining && !peer.connected)
 		return "the primary's process is gone";
-	else if (primary == leading.silent_leader && peer.last_contact <= leading.since)
+	if (primary == leading.silent_leader && peer.last_contact <= leading.since)
 		return "the primary was silent";
-	lost_at = Max(peer.last_contact, leading.since) + patience;
+	lost_at = Max(peer.last_contact, leading.since) + (raft_time) pgraft_election_timeout;
 	if (node->now >= lost_at)
 		return "the primary was silent";
 	look_by(lost_at);
