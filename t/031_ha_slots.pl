@@ -160,6 +160,8 @@ sub removed
 	my $primary = $cluster->wait_primary;
 	my ($gone, @others) = grep { $_ != $primary } $cluster->ids;
 
+	my $offset = -s $cluster->node($primary)->logfile;
+
 	$cluster->node($gone)->stop('fast');
 	$cluster->query($primary, "SELECT pgraft_remove_node($gone)");
 	for my $id ($primary, @others)
@@ -168,6 +170,10 @@ sub removed
 			sub { slots($id) !~ /node$gone\b/ });
 		like(slots($id), qr/pgraft_node/, 'and no other');
 	}
+
+	# else a failover would need the report of one that can never report again
+	$cluster->wait_until('it leaves the sync set',
+		sub { slurp_file($cluster->node($primary)->logfile, $offset) =~ /commits will wait for 1 of 1 standbys/ });
 	delete $cluster->{nodes}{$gone};
 	return;
 }

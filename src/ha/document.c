@@ -21,9 +21,10 @@
  * of that epoch then holds nothing acknowledged.  If it reports to a later
  * epoch it may win with it; if not, it is rewound (pgraft_ha_judge_wal).
  *
- * In here are the table of transitions, members, epochs and switchovers; sync
- * sets in document_sync.c, history and whose WAL fits in document_wal.c, names
- * and invariants in document_check.c.
+ * In here are the table of transitions, members and epochs.  Switchovers are in
+ * document_switchover.c, sync sets in document_sync.c, modes and positions in
+ * document_mode.c, history and whose WAL fits in document_wal.c, names and
+ * invariants in document_check.c.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -69,30 +70,10 @@ static PgraftHaVerdict apply_promoted(PgraftHaDocument *document,
 									  const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_member_state(PgraftHaDocument *document,
 										  const PgraftHaCommand *command, const char **why);
-static PgraftHaVerdict apply_switchover(PgraftHaDocument *document,
-										const PgraftHaCommand *command, const char **why);
-static PgraftHaVerdict apply_demoted(PgraftHaDocument *document,
-									 const PgraftHaCommand *command, const char **why);
-static PgraftHaVerdict apply_drained(PgraftHaDocument *document,
-									 const PgraftHaCommand *command, const char **why);
-static PgraftHaVerdict apply_abort(PgraftHaDocument *document,
-								   const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_pause(PgraftHaDocument *document,
 								   const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_force(PgraftHaDocument *document,
 								   const PgraftHaCommand *command, const char **why);
-static PgraftHaVerdict apply_schedule(PgraftHaDocument *document,
-									  const PgraftHaCommand *command, const char **why);
-static PgraftHaVerdict apply_cancel_schedule(PgraftHaDocument *document,
-											 const PgraftHaCommand *command,
-											 const char **why);
-static PgraftHaVerdict check_target(const PgraftHaDocument *document, uint32 target,
-									const char **why);
-static void begin_epoch(PgraftHaDocument *document, const PgraftHaCommand *command,
-						const char *reason);
-static bool settle(PgraftHaDocument *document);
-static void end_switchover(PgraftHaDocument *document);
-static void end_schedule(PgraftHaDocument *document);
 static void member_is_gone(PgraftHaDocument *document, uint32 id);
 
 static const Transition transitions[] = {
@@ -104,18 +85,18 @@ static const Transition transitions[] = {
 	[PGRAFT_HA_SYNC_BEGIN] = {"sync_begin", IN(PGRAFT_HA_STEADY), true, true, true, pgraft_ha_apply_sync_begin},
 	[PGRAFT_HA_SYNC_END] = {"sync_end", IN(PGRAFT_HA_STEADY), true, true, true, pgraft_ha_apply_sync_end},
 	[PGRAFT_HA_MEMBER_STATE] = {"member_state", AFTER_FIRST, true, true, false, apply_member_state},
-	[PGRAFT_HA_SWITCHOVER] = {"switchover", IN(PGRAFT_HA_STEADY), true, false, false, apply_switchover},
-	[PGRAFT_HA_DEMOTED] = {"demoted", IN(PGRAFT_HA_STEADY) | IN(PGRAFT_HA_DRAINING), true, true, true, apply_demoted},
-	[PGRAFT_HA_SWITCHOVER_ABORT] = {"switchover_abort", IN(PGRAFT_HA_SEALING) | IN(PGRAFT_HA_DRAINING), true, false, false, apply_abort},
+	[PGRAFT_HA_SWITCHOVER] = {"switchover", IN(PGRAFT_HA_STEADY), true, false, false, pgraft_ha_apply_switchover},
+	[PGRAFT_HA_DEMOTED] = {"demoted", IN(PGRAFT_HA_STEADY) | IN(PGRAFT_HA_DRAINING), true, true, true, pgraft_ha_apply_demoted},
+	[PGRAFT_HA_SWITCHOVER_ABORT] = {"switchover_abort", IN(PGRAFT_HA_SEALING) | IN(PGRAFT_HA_DRAINING), true, false, false, pgraft_ha_apply_abort},
 	[PGRAFT_HA_PAUSE] = {"pause", ANY_PHASE, false, false, false, apply_pause},
 	[PGRAFT_HA_RESUME] = {"resume", ANY_PHASE, false, false, false, apply_pause},
 	[PGRAFT_HA_FORCE] = {"force", AFTER_FIRST, true, true, false, apply_force},
-	[PGRAFT_HA_DRAINED] = {"drained", IN(PGRAFT_HA_DRAINING), true, true, true, apply_drained},
+	[PGRAFT_HA_DRAINED] = {"drained", IN(PGRAFT_HA_DRAINING), true, true, true, pgraft_ha_apply_drained},
 	[PGRAFT_HA_POSITIONS] = {"positions", IN(PGRAFT_HA_STEADY) | IN(PGRAFT_HA_DRAINING), true, true, true, pgraft_ha_apply_positions},
 	[PGRAFT_HA_MODE] = {"mode", IN(PGRAFT_HA_STEADY), true, true, true, pgraft_ha_apply_mode},
 	[PGRAFT_HA_ACCEPT_LAG] = {"accept_lag", IN(PGRAFT_HA_SEALING), true, false, false, pgraft_ha_apply_accept_lag},
-	[PGRAFT_HA_SCHEDULE] = {"schedule", IN(PGRAFT_HA_STEADY), true, false, false, apply_schedule},
-	[PGRAFT_HA_CANCEL_SCHEDULE] = {"cancel_schedule", ANY_PHASE, false, false, false, apply_cancel_schedule}
+	[PGRAFT_HA_SCHEDULE] = {"schedule", IN(PGRAFT_HA_STEADY), true, false, false, pgraft_ha_apply_schedule},
+	[PGRAFT_HA_CANCEL_SCHEDULE] = {"cancel_schedule", ANY_PHASE, false, false, false, pgraft_ha_apply_cancel_schedule}
 };
 
 #define N_KINDS ((int) lengthof(transitions))
@@ -248,7 +229,7 @@ apply_member(PgraftHaDocument *document, const PgraftHaCommand *command, const c
 	member->priority = command->priority;
 	member->port = command->port;
 	strlcpy(member->host, command->host, sizeof(member->host));
-	(void) settle(document);
+	(void) pgraft_ha_settle(document);
 	return PGRAFT_HA_DONE;
 }
 
@@ -269,7 +250,7 @@ apply_forget(PgraftHaDocument *document, const PgraftHaCommand *command, const c
 			(size_t) (document->n_members - position) * sizeof(PgraftHaMember));
 	memset(&document->members[document->n_members], 0, sizeof(PgraftHaMember));
 	*why = "a data member was removed";
-	(void) settle(document);
+	(void) pgraft_ha_settle(document);
 	return PGRAFT_HA_DONE;
 }
 
@@ -297,11 +278,11 @@ member_is_gone(PgraftHaDocument *document, uint32 id)
 	if (document->switchover_target == id)
 		document->switchover_target = 0;
 	if (document->switchover_from == id)
-		end_switchover(document);
+		pgraft_ha_end_switchover(document);
 	if (document->force_target == id)
 		document->force_target = 0;
 	if (document->scheduled_target == id)
-		end_schedule(document);
+		pgraft_ha_end_schedule(document);
 }
 
 static PgraftHaVerdict
@@ -351,7 +332,7 @@ apply_begin(PgraftHaDocument *document, const PgraftHaCommand *command, const ch
 			*why = "there is no such data member";
 			return PGRAFT_HA_REFUSED;
 		}
-		begin_epoch(document, command, command->reason);
+		pgraft_ha_begin_epoch(document, command, command->reason);
 		pgraft_ha_assign(document, command->member);
 
 		/* nobody else may be chosen before it says what it has */
@@ -370,7 +351,7 @@ apply_begin(PgraftHaDocument *document, const PgraftHaCommand *command, const ch
 		*why = "an epoch is being begun already";
 		return PGRAFT_HA_STALE;
 	}
-	begin_epoch(document, command, command->reason);
+	pgraft_ha_begin_epoch(document, command, command->reason);
 	*why = "a new epoch begins: the members seal themselves and report";
 	return PGRAFT_HA_DONE;
 }
@@ -400,7 +381,7 @@ apply_report(PgraftHaDocument *document, const PgraftHaCommand *command, const c
 	member->wal_epoch = command->wal_epoch;
 	member->timeline = command->timeline;
 	member->lsn = command->lsn;
-	*why = settle(document) ? "the reports suffice: a primary is assigned"
+	*why = pgraft_ha_settle(document) ? "the reports suffice: a primary is assigned"
 		: "a member reported";
 	return PGRAFT_HA_DONE;
 }
@@ -432,7 +413,7 @@ apply_promoted(PgraftHaDocument *document, const PgraftHaCommand *command, const
 		document->sync_generation++;
 	}
 	document->force_target = 0;
-	end_switchover(document);
+	pgraft_ha_end_switchover(document);
 	pgraft_ha_include_primary(document, &document->sync, document->primary);
 	if (document->next_sync.n > 0)
 		pgraft_ha_include_primary(document, &document->next_sync, document->primary);
@@ -448,15 +429,16 @@ apply_promoted(PgraftHaDocument *document, const PgraftHaCommand *command, const
 static PgraftHaVerdict
 apply_force(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
 {
-	begin_epoch(document, command, command->reason[0] != '\0' ? command->reason :
+	pgraft_ha_begin_epoch(document, command, command->reason[0] != '\0' ? command->reason :
 				"forced by an operator");
 	document->force_target = command->member;
 	*why = "a new epoch begins: an operator has chosen the primary and accepts what is lost";
 	return PGRAFT_HA_DONE;
 }
 
-static void
-begin_epoch(PgraftHaDocument *document, const PgraftHaCommand *command, const char *reason)
+void
+pgraft_ha_begin_epoch(PgraftHaDocument *document, const PgraftHaCommand *command,
+					  const char *reason)
 {
 	PgraftHaEpoch entry;
 	int			i;
@@ -475,8 +457,8 @@ begin_epoch(PgraftHaDocument *document, const PgraftHaCommand *command, const ch
 	document->phase = PGRAFT_HA_SEALING;
 	document->primary = 0;
 	document->force_target = 0;
-	end_switchover(document);
-	end_schedule(document);
+	pgraft_ha_end_switchover(document);
+	pgraft_ha_end_schedule(document);
 	for (i = 0; i < document->n_members; i++)
 	{
 		PgraftHaMember *member = &document->members[i];
@@ -491,8 +473,8 @@ begin_epoch(PgraftHaDocument *document, const PgraftHaCommand *command, const ch
 }
 
 /* While sealing: assigns the primary if the reports say who it is. */
-static bool
-settle(PgraftHaDocument *document)
+bool
+pgraft_ha_settle(PgraftHaDocument *document)
 {
 	uint32		chosen;
 
@@ -577,170 +559,9 @@ pgraft_ha_compare_reports(const PgraftHaMember *a, const PgraftHaMember *b)
 }
 
 /* ----------------------------------------------------------------
- * Switchover, maintenance
+ * Maintenance
  * ----------------------------------------------------------------
  */
-
-static PgraftHaVerdict
-apply_switchover(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
-{
-	PgraftHaVerdict verdict = check_target(document, command->member, why);
-
-	if (verdict != PGRAFT_HA_DONE)
-		return verdict;
-	end_schedule(document);
-	document->phase = PGRAFT_HA_DRAINING;
-	document->switchover_target = command->member;
-	document->switchover_from = document->primary;
-	document->switchover_patience = command->patience;
-	document->switchover_serial++;
-	*why = "a switchover begins: the primary prepares it";
-	return PGRAFT_HA_DONE;
-}
-
-/* 0 = whoever is best */
-static PgraftHaVerdict
-check_target(const PgraftHaDocument *document, uint32 target, const char **why)
-{
-	const PgraftHaMember *member = pgraft_ha_known_member(document, target);
-
-	if (target == document->primary)
-	{
-		*why = "the target is the primary already";
-		return PGRAFT_HA_REFUSED;
-	}
-	if (target != 0 && member == NULL)
-	{
-		*why = "the target is no data member";
-		return PGRAFT_HA_REFUSED;
-	}
-	if (document->n_members < 2)
-	{
-		*why = "there is no other data member";
-		return PGRAFT_HA_REFUSED;
-	}
-	if (member != NULL && (member->state == PGRAFT_HA_MEMBER_REWIND ||
-						   member->state == PGRAFT_HA_MEMBER_RECLONE))
-	{
-		*why = "the target must be rewound or cloned first";
-		return PGRAFT_HA_REFUSED;
-	}
-	return PGRAFT_HA_DONE;
-}
-
-static PgraftHaVerdict
-apply_schedule(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
-{
-	PgraftHaVerdict verdict = check_target(document, command->member, why);
-
-	if (verdict != PGRAFT_HA_DONE)
-		return verdict;
-	if (command->patience <= 0)
-	{
-		*why = "the time has passed";
-		return PGRAFT_HA_REFUSED;
-	}
-	document->scheduled_at = command->time + command->patience;
-	document->scheduled_target = command->member;
-	*why = "a switchover was scheduled";
-	return PGRAFT_HA_DONE;
-}
-
-static PgraftHaVerdict
-apply_cancel_schedule(PgraftHaDocument *document, const PgraftHaCommand *command,
-					  const char **why)
-{
-	(void) command;
-	if (document->scheduled_at == 0)
-		return PGRAFT_HA_UNCHANGED;
-	end_schedule(document);
-	*why = "the scheduled switchover was cancelled";
-	return PGRAFT_HA_DONE;
-}
-
-static void
-end_schedule(PgraftHaDocument *document)
-{
-	document->scheduled_at = 0;
-	document->scheduled_target = 0;
-}
-
-static PgraftHaVerdict
-apply_demoted(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
-{
-	bool		planned = document->phase == PGRAFT_HA_DRAINING;
-	uint32		target = document->switchover_target;
-	int64		patience = document->switchover_patience;
-	PgraftHaMember *member;
-
-	begin_epoch(document, command, planned ? "switchover" :
-				command->reason[0] != '\0' ? command->reason : "the primary was restarted");
-	if (planned)
-	{
-		document->switchover_target = target;
-		document->switchover_from = command->member;
-		document->switchover_patience = patience;
-	}
-	member = pgraft_ha_find_member(document, command->member);
-	member->reported = !pgraft_ha_left_its_timeline(document, command->epoch, command->tag,
-													command->timeline);
-	member->wal_epoch = command->epoch;
-	member->timeline = command->timeline;
-	member->lsn = command->lsn;
-	*why = planned ? "the primary demoted itself for the switchover" :
-		"a new epoch begins: the primary is a standby now";
-	(void) settle(document);
-	return PGRAFT_HA_DONE;
-}
-
-/*
- * Only for the switchover that it was said for: after one that was given up the
- * primary has acknowledged more.
- */
-static PgraftHaVerdict
-apply_drained(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
-{
-	PgraftHaVerdict verdict;
-
-	if (command->generation != document->switchover_serial)
-	{
-		*why = "it is for another switchover";
-		return PGRAFT_HA_STALE;
-	}
-	verdict = apply_demoted(document, command, why);
-	if (document->phase == PGRAFT_HA_SEALING)
-		*why = "the primary has stopped for the switchover";
-	else
-		*why = "the primary has stopped for the switchover, and the next is assigned";
-	return verdict;
-}
-
-static PgraftHaVerdict
-apply_abort(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)
-{
-	(void) command;
-	if (document->switchover_from == 0)
-		return PGRAFT_HA_UNCHANGED;
-	end_switchover(document);
-	if (document->phase == PGRAFT_HA_DRAINING)
-	{
-		document->phase = PGRAFT_HA_STEADY;
-		*why = "the switchover was given up before it began";
-		return PGRAFT_HA_DONE;
-	}
-	*why = settle(document) ?
-		"the switchover was given up: a primary with all WAL is assigned" :
-		"the switchover was given up: any member with all WAL can be chosen";
-	return PGRAFT_HA_DONE;
-}
-
-static void
-end_switchover(PgraftHaDocument *document)
-{
-	document->switchover_target = 0;
-	document->switchover_from = 0;
-	document->switchover_patience = 0;
-}
 
 static PgraftHaVerdict
 apply_pause(PgraftHaDocument *document, const PgraftHaCommand *command, const char **why)

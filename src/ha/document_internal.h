@@ -2,9 +2,9 @@
  *
  * document_internal.h
  *	  What the files of the cluster document share: document.c (transitions),
- *	  document_sync.c (sync sets), document_mode.c (modes,
- *	  positions), document_wal.c (history, whose WAL fits),
- *	  document_check.c (names, invariants).
+ *	  document_switchover.c, document_sync.c (sync sets), document_mode.c (modes,
+ *	  positions), document_wal.c (history, whose WAL fits), document_check.c
+ *	  (names, invariants).
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -20,6 +20,33 @@
 extern int	pgraft_ha_compare_reports(const PgraftHaMember *a, const PgraftHaMember *b);
 /* SEALING to ASSIGNED */
 extern void pgraft_ha_assign(PgraftHaDocument *document, uint32 id);
+/* To SEALING of the next one. */
+extern void pgraft_ha_begin_epoch(PgraftHaDocument *document, const PgraftHaCommand *command,
+								  const char *reason);
+/* While sealing: assigns the primary if the reports say who it is. */
+extern bool pgraft_ha_settle(PgraftHaDocument *document);
+
+/* ---- document_switchover.c ---- */
+extern PgraftHaVerdict pgraft_ha_apply_switchover(PgraftHaDocument *document,
+												  const PgraftHaCommand *command,
+												  const char **why);
+extern PgraftHaVerdict pgraft_ha_apply_demoted(PgraftHaDocument *document,
+											   const PgraftHaCommand *command,
+											   const char **why);
+extern PgraftHaVerdict pgraft_ha_apply_drained(PgraftHaDocument *document,
+											   const PgraftHaCommand *command,
+											   const char **why);
+extern PgraftHaVerdict pgraft_ha_apply_abort(PgraftHaDocument *document,
+											 const PgraftHaCommand *command,
+											 const char **why);
+extern PgraftHaVerdict pgraft_ha_apply_schedule(PgraftHaDocument *document,
+												const PgraftHaCommand *command,
+												const char **why);
+extern PgraftHaVerdict pgraft_ha_apply_cancel_schedule(PgraftHaDocument *document,
+													   const PgraftHaCommand *command,
+													   const char **why);
+extern void pgraft_ha_end_switchover(PgraftHaDocument *document);
+extern void pgraft_ha_end_schedule(PgraftHaDocument *document);
 
 /* ---- document_mode.c ---- */
 extern PgraftHaVerdict pgraft_ha_apply_positions(PgraftHaDocument *document,

@@ -78,12 +78,17 @@ void
 pgraft_ha_watch_slots(PgraftHaDocument *document)
 {
 	static raft_time looked = 0;
+	static int	members = 0;
 	raft_time	now = pgraft_monotonic_ms();
 	int			i;
 
-	if (document->phase != PGRAFT_HA_STEADY || now - looked < LOOK_MS ||
+	if (document->phase != PGRAFT_HA_STEADY ||
+		(now - looked < LOOK_MS && members == document->n_members) ||
 		pgraft_ha_find_member(document, (uint32) pgraft_node_id) == NULL)
 		return;
+
+	/* a newcomer's slot is made at once, before WAL that it lacks is let go */
+	members = document->n_members;
 	looked = now;
 	for (i = 0; i < document->n_members; i++)
 	{

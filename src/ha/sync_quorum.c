@@ -66,6 +66,7 @@ static char *wanted_names(const PgraftHaDocument *document);
 static void member_name(uint32 id, char *name);
 static bool write_names(const char *names);
 static int	find_walsender(const char *name);
+static bool sends_wal(pid_t walsender);
 static bool is_of_member(const PgraftHaDocument *document, pid_t walsender);
 static void end_walsenders(const PgraftHaDocument *document);
 static bool old_walsenders_have_ended(void);
@@ -254,6 +255,28 @@ pgraft_ha_standby_flush(uint32 member)
 	return flush;
 }
 
+/* A base backup's connection does not. */
+static bool
+sends_wal(pid_t walsender)
+{
+	int			i;
+
+	for (i = 0; i < max_wal_senders; i++)
+	{
+		WalSnd	   *walsnd = &WalSndCtl->walsnds[i];
+		WalSndState state;
+		pid_t		pid;
+
+		SpinLockAcquire(&walsnd->mutex);
+		pid = walsnd->pid;
+		state = walsnd->state;
+		SpinLockRelease(&walsnd->mutex);
+		if (pid == walsender)
+			return state == WALSNDSTATE_STREAMING || state == WALSNDSTATE_CATCHUP;
+	}
+	return false;
+}
+
 /*
  * A connection that broke without the other side's knowledge is only noticed
  * after wal_sender_timeout, and holds the member's slot until then.
@@ -277,8 +300,8 @@ pgraft_ha_end_older_walsenders(uint32 member)
 		TimestampTz since;
 		pid_t		older = 0;
 
-		if (local == NULL || local->backendStatus.st_backendType != B_WAL_SENDER ||
-			strcmp(local->backendStatus.st_appname, name) != 0)
+		if (local == NULL || strcmp(local->backendStatus.st_appname, name) != 0 ||
+			!sends_wal(local->backendStatus.st_procpid))
 			continue;
 		pid = local->backendStatus.st_procpid;
 		since = local->backendStatus.st_proc_start_timestamp;

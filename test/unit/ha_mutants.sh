@@ -28,7 +28,7 @@ compile()
 	$CC -O1 -w -DFRONTEND $includes -c -o "$work/$2.o" "$1" 2>"$work/log"
 }
 
-parts="document document_sync document_mode document_wal document_check document_codec"
+parts="document document_switchover document_sync document_mode document_wal document_check document_codec"
 for one in $parts
 do
 	compile "src/ha/$one.c" "$one" || exit 2

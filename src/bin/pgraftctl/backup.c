@@ -34,10 +34,11 @@ static bool put_back(const char *data_directory, const char *own_configuration);
 bool
 ctl_base_backup(const char *data_directory, const char *conninfo)
 {
+	/* under the member's own name it would pass for a standby that confirms WAL */
 	char	   *argv[] = {
 		ctl_find_program("pg_basebackup"), "-D",
 		unconstify(char *, data_directory), "-d",
-		unconstify(char *, conninfo), "-X", "stream",
+		psprintf("%s application_name=pgraftctl", conninfo), "-X", "stream",
 		"-c", "fast", "-P",
 		"--no-password", NULL
 	};

@@ -22,6 +22,7 @@ wait_state(k => 2);
 strict();
 async_within();
 async_beyond();
+removed_in_strict();
 $cluster->node($_)->stop('immediate') for $cluster->running;
 done_testing();
 
@@ -191,5 +192,32 @@ sub async_beyond
 
 	set_on_all("pgraft.synchronous_mode = 'quorum'");
 	wait_state(mode => 'quorum', k => 2);
+	return;
+}
+
+# A member that was removed is not waited for less than before.
+sub removed_in_strict
+{
+	my $primary = $cluster->wait_primary;
+	my ($gone, $other) = grep { $_ != $primary } $cluster->ids;
+
+	set_on_all("pgraft.synchronous_mode = 'strict'");
+	wait_state(mode => 'strict', k => 2);
+	$cluster->node($gone)->stop('fast');
+	$cluster->query($other, "SELECT pgraft_remove_node($gone)");
+	$cluster->wait_until('the cluster has forgotten it',
+		sub { ($cluster->ask($primary, 'SELECT count(*) FROM pgraft_ha_member_list()') // '') eq '2' });
+	delete $cluster->{nodes}{$gone};
+	my $session = $cluster->session($primary);
+	$session->say("INSERT INTO writes VALUES ('strict, removed', 1)");
+	$cluster->wait_until('a client waits',
+		sub { $cluster->ask($primary, 'SELECT waiting_clients FROM pg_stat_pgraft_ha') eq '1' });
+	is($cluster->query($other, 'SELECT pgraft_wait_applied(pgraft_get_applied_index() + 1000000, 3000)'), 'f',
+		'for three election timeouts');
+	ok(!$session->heard(qr/INSERT 0 1/, 0), 'in mode strict a commit waits though a member was removed');
+	set_on_all('pgraft.synchronous_standbys = 1');
+	ok($session->heard(qr/INSERT 0 1/, 30), 'until fewer are asked for');
+	$session->end;
+	wait_state(mode => 'strict', k => 1);
 	return;
 }

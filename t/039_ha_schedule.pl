@@ -77,6 +77,13 @@ sub comes_true
 	is($cluster->query($target, 'SELECT reason FROM pgraft_history ORDER BY epoch DESC LIMIT 1'), 'switchover', 'by a switchover');
 	wait_scheduled('', 'nothing is scheduled any more');
 	$cluster->wait_streaming($primary);
+
+	# without a target, to whoever has everything first
+	$cluster->wait_synchronous(3);
+	my $next = $cluster->query($other, 'SELECT pgraft_switchover()');
+	isnt($next, $target, 'a switchover without a target takes another member');
+	is($cluster->wait_primary, $next, 'which is the primary');
+	$cluster->wait_streaming($_) for grep { $_ != $next } $cluster->ids;
 	return;
 }
 
