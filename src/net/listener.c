@@ -441,7 +441,15 @@ pgraft_listener_hello(PgraftConn *conn, const PgraftFrameHeader *header,
 		admit(conn);
 }
 
-/* TLS: the certificate is the sender's, and the sender who it says it is. */
+/*
+ * TLS: the certificate is the sender's, and the sender who it says it is.
+ *
+ * The name that is expected comes from our configuration, which may be older
+ * than the sender's: a member that was away while another one was renamed would
+ * refuse the very leader who could tell it.  So a sender may call itself
+ * otherwise when its certificate bears both names; that it is the member is
+ * shown by the expected one alone.
+ */
 static bool
 names_itself(PgraftConn *conn, const PgraftFrameHeader *header, const PgraftHello *hello)
 {
@@ -457,7 +465,8 @@ names_itself(PgraftConn *conn, const PgraftFrameHeader *header, const PgraftHell
 		pgraft_conn_end(conn, END_NAME,
 						"certificate name \"%s\" does not match member name \"%s\"",
 						found, expected);
-	else if (strcmp(expected, hello->name) != 0)
+	else if (strcmp(expected, hello->name) != 0 &&
+			 !pgraft_tls_peer_is(conn, hello->name, found, sizeof(found)))
 		pgraft_conn_end(conn, END_NAME, "member %u is \"%s\" but calls itself \"%s\"",
 						header->from, expected, hello->name);
 	else

@@ -57,6 +57,7 @@ make_files(void)
 	(void) make_certificate(&right, "node3", "some host", "DNS:a.example,DNS:node3", -1, 5);
 	(void) make_certificate(&right, "cn2", "node2", NULL, -1, 5);
 	(void) make_certificate(&right, "other", "node9", "DNS:node9,DNS:*", -1, 5);
+	(void) make_certificate(&right, "renamed", "new2", "DNS:new2,DNS:node2", -1, 5);
 	(void) make_certificate(&right, "expired", "node2", "DNS:node2", -5, -1);
 	(void) make_certificate(&right, "future", "node2", "DNS:node2", 1, 5);
 	(void) make_certificate(&wrong, "foreign", "node2", "DNS:node2", -1, 5);
@@ -156,6 +157,30 @@ test_names(void)
 	dial_peers(1, (const raft_id[]) {2, 0});
 	dial_peers(2, (const raft_id[]) {1, 0});
 	ok(UNTIL(is_connected(1, 2) && is_connected(2, 1)), "a common name is a name");
+	stop_all();
+}
+
+/* Whoever has not heard of the new name yet knows a renamed member by the old one. */
+static void
+test_renamed(void)
+{
+	start_with(1, "node1", &right, NULL);
+	start_with(2, "renamed", &right, NULL);
+	strlcpy(members[2].options.self.name, "new2", sizeof(members[2].options.self.name));
+	pgraft_net_set_self(members[2].net, &members[2].options.self);
+	dial_peers(1, (const raft_id[]) {2, 0});
+	dial_peers(2, (const raft_id[]) {1, 0});
+	ok(UNTIL(is_connected(1, 2) && is_connected(2, 1)),
+	   "a renamed member whose certificate bears both names");
+	stop_all();
+
+	start_with(1, "node1", &right, NULL);
+	start_with(2, "renamed", &right, NULL);
+	strlcpy(members[2].options.self.name, "node3", sizeof(members[2].options.self.name));
+	pgraft_net_set_self(members[2].net, &members[2].options.self);
+	dial_peers(2, (const raft_id[]) {1, 0});
+	ok(UNTIL(logged(&members[1], "member 2 is \"node2\" but calls itself \"node3\"") == 1),
+	   "not one that takes a third name");
 	stop_all();
 }
 
@@ -498,6 +523,7 @@ main(void)
 	make_files();
 	test_traffic();
 	test_names();
+	test_renamed();
 	test_versions();
 	test_refusals();
 	test_impostors();
