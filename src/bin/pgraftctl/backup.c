@@ -140,7 +140,7 @@ bool
 ctl_forget_wal(const char *data_directory)
 {
 	char	   *directory = ctl_consensus_directory(data_directory);
-	static const char *const names[] = {"ha_state", "promotion", "rejoin"};
+	static const char *const names[] = {"ha_state", "promotion", "rejoin", "position"};
 	size_t		i;
 
 	for (i = 0; i < lengthof(names); i++)

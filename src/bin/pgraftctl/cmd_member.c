@@ -122,7 +122,8 @@ cmd_join(int argc, char **argv)
 			return CTL_FAILED;
 		printf("Cloning %s ...\n", source);
 		if (!ctl_base_backup(options.data_directory,
-							 psprintf("%s %s", source, ctl_member_conninfo(&options, name))))
+							 psprintf("%s %s application_name=pgraftctl", source,
+									  ctl_member_conninfo(&options, name))))
 			return CTL_FAILED;
 
 		/* the primary's list of synchronous standbys; the server writes its own */

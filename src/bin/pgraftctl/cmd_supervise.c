@@ -145,7 +145,10 @@ find_source(const CtlOptions *options)
 											 credentials != NULL ? credentials : "", hosts));
 	if (connection == NULL)
 		return NULL;
-	source = psprintf("%s host=%s port=%s", credentials != NULL ? credentials : "",
+
+	/* not under the member's name: such a connection ends when the sync set changes */
+	source = psprintf("%s host=%s port=%s application_name=pgraftctl",
+					  credentials != NULL ? credentials : "",
 					  PQhost(connection), PQport(connection));
 
 	/*
