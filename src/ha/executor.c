@@ -64,6 +64,8 @@ static void fill_position(PgraftHaCommand *command, int kind);
 static long seal_and_report(void);
 static long promote(void);
 static long follow(void);
+static bool went_back(void);
+static long cannot_follow(int verdict);
 static long report_demotion(void);
 static long primary_step(void);
 static long become_primary(void);
@@ -456,9 +458,15 @@ seal_and_report(void)
 		set_role(PGRAFT_HA_ROLE_SEALED, "looking for the end of the local WAL");
 		return SOON_MS;
 	}
+	if (went_back())
+	{
+		set_role(PGRAFT_HA_ROLE_SEALED, "not counted: its data is older than what it confirmed");
+		return CALM_MS;
+	}
 	set_role(PGRAFT_HA_ROLE_SEALED, "waiting for the choice of a primary");
 	if (me == NULL || me->reported || pgraft_ha_pauses_at("report"))
 		return NEAR_MS;
+	pgraft_ha_note_position(local.lsn, true);
 	fill_position(&command, PGRAFT_HA_REPORT);
 	if (pgraft_ha_try_propose(&command))
 		ereport(LOG,
@@ -499,8 +507,6 @@ static long
 follow(void)
 {
 	PgraftHaMember *primary = pgraft_ha_find_member(&document, document.primary);
-	PgraftHaCommand command;
-	const char *failure;
 	int			verdict;
 
 	if (primary == NULL || pgraft_ha_pauses_at("follow"))
@@ -517,11 +523,14 @@ follow(void)
 		{
 			set_role(PGRAFT_HA_ROLE_STANDBY, "");
 			pgraft_ha_watch_slots(&document);
+			pgraft_ha_note_position(GetXLogReplayRecPtr(NULL), false);
 			return CALM_MS;
 		}
 	}
 	if (!know_position())
 		return SOON_MS;
+	if (went_back())
+		return cannot_follow(PGRAFT_HA_MEMBER_RECLONE);
 	verdict = pgraft_ha_judge_wal(&document, wal.epoch, wal.tag, local.timeline, local.lsn);
 	if (verdict == PGRAFT_HA_MEMBER_STREAMING)
 	{
@@ -534,9 +543,6 @@ follow(void)
 						(unsigned long long) document.epoch)));
 		return CALM_MS;
 	}
-	failure = verdict == PGRAFT_HA_MEMBER_RECLONE ? "must be cloned again" : "must be rewound";
-	if (strcmp(local.failure, failure) != 0)
-		pgraft_ha_write_verdict(verdict);
 	if (local.role != PGRAFT_HA_ROLE_REWIND)
 		ereport(LOG,
 				(errmsg("this server has WAL that the cluster has not, and cannot follow"),
@@ -545,6 +551,44 @@ follow(void)
 						   local.timeline),
 				 errhint("\"pgraftctl rejoin -D %s\" makes it a standby again; \"pgraftctl run\" does that by itself.",
 						 DataDir)));
+	return cannot_follow(verdict);
+}
+
+/* The local WAL, whose end is known, ends before what this server once had. */
+static bool
+went_back(void)
+{
+	static bool complained = false;
+	XLogRecPtr	had = pgraft_ha_noted_position();
+
+	if (had == InvalidXLogRecPtr || local.lsn >= had)
+		return false;
+	if (document.phase == PGRAFT_HA_SEALING && document.force_target == (uint32) pgraft_node_id)
+	{
+		/* an operator wants what it has */
+		pgraft_ha_forget_position();
+		return false;
+	}
+	if (!complained)
+		ereport(LOG,
+				(errmsg("the data of this server is older than what it once confirmed, as from a restored backup"),
+				 errdetail("Its WAL ends at %X/%X on timeline %u, and went at least to %X/%X.",
+						   LSN_FORMAT_ARGS(local.lsn), local.timeline, LSN_FORMAT_ARGS(had)),
+				 errhint("\"pgraftctl rejoin -D %s\" clones it from the primary.  If no member has newer data, \"SELECT pgraft_failover(%d, true)\" makes this server the primary with what it has.",
+						 DataDir, pgraft_node_id)));
+	complained = true;
+	return true;
+}
+
+static long
+cannot_follow(int verdict)
+{
+	const char *failure = verdict == PGRAFT_HA_MEMBER_RECLONE ? "must be cloned again" :
+		"must be rewound";
+	PgraftHaCommand command;
+
+	if (strcmp(local.failure, failure) != 0)
+		pgraft_ha_write_verdict(verdict);
 	strlcpy(local.failure, failure, sizeof(local.failure));
 	set_role(PGRAFT_HA_ROLE_REWIND, "waiting for pgraftctl rejoin");
 	if (may_tell(&last_told))
@@ -566,6 +610,15 @@ report_demotion(void)
 	set_role(PGRAFT_HA_ROLE_SEALED, "looking for the end of the local WAL");
 	if (!know_position() || pgraft_ha_pauses_at("demoted"))
 		return SOON_MS;
+	if (went_back())
+	{
+		memset(&command, 0, sizeof(command));
+		command.kind = PGRAFT_HA_BEGIN_EPOCH;
+		strlcpy(command.reason, "the primary was replaced by older data", sizeof(command.reason));
+		(void) pgraft_ha_try_propose(&command);
+		return CALM_MS;
+	}
+	pgraft_ha_note_position(local.lsn, true);
 	fill_position(&command, PGRAFT_HA_DEMOTED);
 	(void) pgraft_ha_try_propose(&command);
 	return NEAR_MS;
@@ -650,6 +703,7 @@ serve(void)
 	pgraft_ha_watch_sync(&document);
 	tell_members();
 	pgraft_ha_watch_slots(&document);
+	pgraft_ha_note_position(GetFlushRecPtr(NULL), false);
 	return document.next_sync.n > 0 ? NEAR_MS : CALM_MS / 2;
 }
 
