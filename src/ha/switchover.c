@@ -102,8 +102,7 @@ best_target(const PgraftHaDocument *document)
 		XLogRecPtr	has;
 
 		if (id == (uint32) pgraft_node_id ||
-			(document->switchover_target != 0 ? id != document->switchover_target :
-			 document->members[i].priority == 0))
+			(document->switchover_target != 0 && id != document->switchover_target))
 			continue;
 		has = pgraft_ha_standby_flush(id);
 		best = Max(best, has);

@@ -608,6 +608,26 @@ test_async(void)
 }
 
 static void
+test_switchover_without_priority(void)
+{
+	PgraftHaCommand command;
+
+	begin_quorum(1);
+	(void) announce(2, 2, 0);
+	(void) announce(3, 3, 0);
+	(void) plain(PGRAFT_HA_SWITCHOVER, 0);
+	command = make(PGRAFT_HA_DEMOTED, 1);
+	command.timeline = 2;
+	command.lsn = 700;
+	command.tag = 11;
+	(void) apply(command);
+	(void) report(2, 1, 699);
+	ok(document.phase == PGRAFT_HA_SEALING, "one that lacks something does not do");
+	(void) report(3, 1, 700);
+	is_u64(document.primary, 3, "without a target or priorities, the first that has everything");
+}
+
+static void
 test_schedule(void)
 {
 	PgraftHaCommand command;
@@ -773,6 +793,7 @@ main(void)
 	test_strict();
 	test_async();
 	test_schedule();
+	test_switchover_without_priority();
 	test_bytes();
 	return tap_done();
 }
