@@ -19,7 +19,8 @@ use constant KEYS => 1500;
 my $cluster = PgraftCluster->new(
 	disk_faults => 1,
 	conf => "pgraft.election_timeout = 1s\npgraft.heartbeat_interval = 100ms\n"
-	  . "pgraft.snapshot_interval = 1000000\npgraft.max_log_entries = 1000000\n");
+	  . "pgraft.snapshot_interval = 1000000\npgraft.max_log_entries = 1000000\n"
+	  . "pgraft.request_timeout = 60s\n");
 $cluster->start;
 $cluster->form;
 

@@ -18,6 +18,9 @@
  * gap; when that is from the part that the walk has left behind, it is visited
  * or new, and the walk passes it by.
  *
+ * What is visited out of turn waits in memory for the disk, together never more
+ * than the store was large when the image began.
+ *
  * Deleting very many keys by one command while an image is read visits those
  * which the walk has not reached within that command; that costs less than
  * the deletion itself.
