@@ -240,7 +240,7 @@ pgraft_sql_failover(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a failover without loss of data cannot choose its target"),
 				 errdetail("The member with the newest data becomes primary."),
-				 errhint("Use pgraft_switchover() while the primary works, or leave the target out.")));
+				 errhint("Use pgraft_switchover() while the primary works, or leave the target out.  With allow_data_loss the target becomes primary with what it has.")));
 	else
 	{
 		command.kind = PGRAFT_HA_BEGIN_EPOCH;

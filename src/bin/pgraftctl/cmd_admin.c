@@ -188,6 +188,29 @@ show(int argc, char **argv, const char *sql, const char *title)
 	return code;
 }
 
+/* Says what a primary by force costs, as far as anybody knows, and asks. */
+static bool
+confirm_loss(PGconn *connection, const CtlOptions *options, const char *const *target)
+{
+	int			code;
+	char	   *warning = ctl_query_text(connection,
+										 "SELECT format('member %s has WAL up to %s; the last primary had WAL up to at least %s',"
+										 " $1, coalesce(m.lsn::text, 'a position not known now'),"
+										 " coalesce(h.recorded_lsn::text, 'a position not known'))"
+										 " || coalesce(format(', %s bytes more', nullif(greatest(pg_wal_lsn_diff(h.recorded_lsn, m.lsn), 0), 0)), '')"
+										 " || coalesce('; members that have not reported: ' ||"
+										 " (SELECT string_agg(o.node_id::text, ', ' ORDER BY o.node_id)"
+										 " FROM pgraft_ha_member_list() o WHERE NOT o.reported), '')"
+										 " FROM pg_stat_pgraft_ha h LEFT JOIN pgraft_ha_member_list() m ON m.node_id = $1::int",
+										 1, target, &code);
+
+	if (code != CTL_OK || warning == NULL)
+		return false;
+	pg_log_warning("%s", warning);
+	pg_free(warning);
+	return ctl_confirm(options, "All that this member lacks is lost for good.  Go on?");
+}
+
 /* A function whose parameters are the command's arguments, missing ones null. */
 static int
 call(int argc, char **argv, const Call *what)
@@ -197,6 +220,7 @@ call(int argc, char **argv, const Call *what)
 	int			n_parameters = what->most;
 	int			first = ctl_parse(argc, argv, what->allowed, &options);
 	PGconn	   *connection;
+	bool		loses;
 	int			code;
 	int			i;
 
@@ -216,11 +240,17 @@ call(int argc, char **argv, const Call *what)
 		parameters[n_parameters++] = options.at;
 	else if (what->last == LAST_DATA_LOSS)
 		parameters[n_parameters++] = options.allow_data_loss ? "true" : "false";
-	if (what->question != NULL && !ctl_confirm(&options, what->question))
+	loses = what->last == LAST_DATA_LOSS && options.allow_data_loss;
+	if (!loses && what->question != NULL && !ctl_confirm(&options, what->question))
 		return CTL_FAILED;
 	connection = ctl_connect(&options);
 	if (connection == NULL)
 		return CTL_FAILED;
+	if (loses && !confirm_loss(connection, &options, parameters))
+	{
+		PQfinish(connection);
+		return CTL_FAILED;
+	}
 	code = ctl_run_function(connection, what->sql, n_parameters, parameters, what->done);
 	PQfinish(connection);
 	return code;
