@@ -27,6 +27,9 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -165,6 +168,18 @@ quorum_gets(XLogRecPtr lsn)
 static void
 withhold_answer(void)
 {
+	int			nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	/*
+	 * Without a client the main loop reads its next command from standard input.
+	 * That must end at once: where the postmaster was started with a terminal or
+	 * a pipe there, this process would stay, and outlive the server.
+	 */
+	if (nothing >= 0)
+	{
+		(void) dup2(nothing, STDIN_FILENO);
+		close(nothing);
+	}
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;

@@ -26,10 +26,18 @@
 
 #include "common/file_utils.h"
 
+/*
+ * Under the member's own name the stream of a base backup would count as that
+ * standby: commits would be acknowledged that are nowhere but in a half copy, and
+ * the server would end one of the two connections as a rival of the other.
+ */
+#define NOT_A_STANDBY "application_name=pgraftctl"
+
 static bool rewind_directory(const char *data_directory, const char *conninfo);
 static bool clone_directory(const char *data_directory, const char *conninfo,
 							const char *own_configuration);
 static bool put_back(const char *data_directory, const char *own_configuration);
+static char *saved_configuration(const char *data_directory);
 
 bool
 ctl_base_backup(const char *data_directory, const char *conninfo)
@@ -38,7 +46,7 @@ ctl_base_backup(const char *data_directory, const char *conninfo)
 	char	   *argv[] = {
 		ctl_find_program("pg_basebackup"), "-D",
 		unconstify(char *, data_directory), "-d",
-		psprintf("%s application_name=pgraftctl", conninfo), "-X", "stream",
+		psprintf("%s " NOT_A_STANDBY, conninfo), "-X", "stream",
 		"-c", "fast", "-P",
 		"--no-password", NULL
 	};
@@ -53,7 +61,10 @@ ctl_rewind_or_clone(const char *data_directory, const char *conninfo, bool clone
 	char	   *own_configuration = NULL;
 	bool		done = false;
 
-	if (access(path, F_OK) == 0 && !ctl_read_file(path, &own_configuration))
+	if (!ctl_recover_configuration(data_directory) ||
+		(access(path, F_OK) == 0 && !ctl_read_file(path, &own_configuration)) ||
+		(own_configuration != NULL &&
+		 !ctl_write_file(saved_configuration(data_directory), own_configuration, 0600)))
 		return false;
 	if (!clone_only)
 	{
@@ -63,9 +74,33 @@ ctl_rewind_or_clone(const char *data_directory, const char *conninfo, bool clone
 			pg_log_info("rewinding was not possible, cloning instead");
 	}
 	if (done)
-		return put_back(data_directory, own_configuration);
-	printf("Cloning \"%s\" ...\n", data_directory);
-	return clone_directory(data_directory, conninfo, own_configuration);
+		done = put_back(data_directory, own_configuration);
+	else if (!ctl_end_requested)
+	{
+		printf("Cloning \"%s\" ...\n", data_directory);
+		done = clone_directory(data_directory, conninfo, own_configuration);
+	}
+	if (done && unlink(saved_configuration(data_directory)) != 0 && errno != ENOENT)
+		pg_log_warning("could not remove file \"%s\": %m", saved_configuration(data_directory));
+	return done;
+}
+
+static char *
+saved_configuration(const char *data_directory)
+{
+	return psprintf("%s.pgraft.conf", data_directory);
+}
+
+/* What is in the data directory may be another member's. */
+bool
+ctl_recover_configuration(const char *data_directory)
+{
+	char	   *saved = saved_configuration(data_directory);
+	char	   *contents;
+
+	return access(saved, F_OK) != 0 ||
+		(ctl_read_file(saved, &contents) &&
+		 ctl_write_file(psprintf("%s/pgraft.conf", data_directory), contents, 0600));
 }
 
 static bool
@@ -75,7 +110,7 @@ rewind_directory(const char *data_directory, const char *conninfo)
 	char	   *argv[] = {
 		ctl_find_program("pg_rewind"), "-D",
 		unconstify(char *, data_directory),
-		psprintf("--source-server=%s dbname=postgres", conninfo),
+		psprintf("--source-server=%s dbname=postgres " NOT_A_STANDBY, conninfo),
 		"-P", NULL
 	};
 
@@ -140,7 +175,8 @@ bool
 ctl_forget_wal(const char *data_directory)
 {
 	char	   *directory = ctl_consensus_directory(data_directory);
-	static const char *const names[] = {"ha_state", "promotion", "rejoin", "position"};
+	/* "rejoin" last: until then a mending counts as interrupted */
+	static const char *const names[] = {"ha_state", "promotion", "position", "rejoin"};
 	size_t		i;
 
 	for (i = 0; i < lengthof(names); i++)

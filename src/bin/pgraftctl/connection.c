@@ -203,6 +203,8 @@ ctl_wait_until(PGconn *connection, const char *sql, int seconds, const char *wai
 		pg_free(text);
 		if (code != CTL_OK || is_true)
 			return code == CTL_OK;
+		if (ctl_end_requested)
+			return false;
 		if (time(NULL) >= end)
 		{
 			pg_log_error("gave up waiting for %s", waiting_for);

@@ -23,6 +23,8 @@
 
 #include "postgres_fe.h"
 
+#include <signal.h>
+
 #include "common/logging.h"
 #include "libpq-fe.h"
 
@@ -97,11 +99,17 @@ extern int	ctl_run_function(PGconn *connection, const char *sql, int n_params,
 							 const char *const *params, const char *done);
 
 /* ---- process.c ---- */
+/* The program that ctl_run() waits for, 0 = none: for a handler of signals. */
+extern volatile sig_atomic_t ctl_running_program;
+/* Set by such a handler: what repeats itself gives up. */
+extern volatile sig_atomic_t ctl_end_requested;
 extern char *ctl_find_program(const char *name);
 /* argv ends with NULL; the output goes to ours.  Exit code, or -1. */
 extern int	ctl_run(char *const *argv);
 /* The same with the output kept; printed only if it fails. */
 extern int	ctl_run_quietly(char *const *argv);
+/* What its lock file says; 0 = none. */
+extern pid_t ctl_server_pid(const char *data_directory);
 extern bool ctl_server_is_running(const char *data_directory);
 extern int	ctl_start_server(const char *data_directory, const char *extra_options,
 							 int timeout_seconds);
@@ -126,13 +134,27 @@ extern char *ctl_member_name(const CtlOptions *options);
 /* ---- backup.c ---- */
 /* Fills an empty data directory from a server; shows progress. */
 extern bool ctl_base_backup(const char *data_directory, const char *conninfo);
-/* Makes a stopped data directory a standby of `conninfo` again. */
+/*
+ * Makes a stopped data directory a standby of `conninfo` again.  After an
+ * interruption ctl_recover_configuration() brings the own configuration back;
+ * false after a message.
+ */
+extern bool ctl_recover_configuration(const char *data_directory);
 extern bool ctl_rewind_or_clone(const char *data_directory, const char *conninfo,
 								bool clone_only);
 /* Whose WAL a data directory has, when that is no longer true of it. */
 extern bool ctl_forget_wal(const char *data_directory);
 /* pgraft.data_dir, or where it is without that setting. */
 extern char *ctl_consensus_directory(const char *data_directory);
+
+/* ---- cmd_rejoin.c ---- */
+/* A message and false when another process of pgraftctl has it. */
+extern bool ctl_lock_supervisor(const char *data_directory);
+/* Connection string of the primary, palloc'd; NULL when none is known. */
+extern char *ctl_find_source(const CtlOptions *options);
+/* Of a stopped server; exit code. */
+extern int	ctl_mend(const CtlOptions *options, const char *source);
+extern bool ctl_mending_was_interrupted(const char *data_directory);
 
 /* ---- commands ---- */
 extern int	cmd_init(int argc, char **argv);

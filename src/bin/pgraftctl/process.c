@@ -25,7 +25,9 @@
 #include "pqexpbuffer.h"
 
 static int	run(char *const *argv, PQExpBuffer output);
-static pid_t server_pid(const char *data_directory);
+
+volatile sig_atomic_t ctl_running_program = 0;
+volatile sig_atomic_t ctl_end_requested = 0;
 
 char *
 ctl_find_program(const char *name)
@@ -91,6 +93,7 @@ run(char *const *argv, PQExpBuffer output)
 		fprintf(stderr, "could not execute \"%s\": %s\n", argv[0], strerror(errno));
 		_exit(127);
 	}
+	ctl_running_program = child;
 	if (output != NULL)
 	{
 		close(ends[1]);
@@ -103,11 +106,12 @@ run(char *const *argv, PQExpBuffer output)
 	while (waitpid(child, &status, 0) < 0)
 		if (errno != EINTR)
 			pg_fatal("could not wait for \"%s\": %m", argv[0]);
+	ctl_running_program = 0;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static pid_t
-server_pid(const char *data_directory)
+pid_t
+ctl_server_pid(const char *data_directory)
 {
 	char	   *path = psprintf("%s/postmaster.pid", data_directory);
 	char	   *contents;
@@ -125,7 +129,7 @@ server_pid(const char *data_directory)
 bool
 ctl_server_is_running(const char *data_directory)
 {
-	pid_t		pid = server_pid(data_directory);
+	pid_t		pid = ctl_server_pid(data_directory);
 
 	return pid > 0 && (kill(pid, 0) == 0 || errno == EPERM);
 }
