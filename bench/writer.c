@@ -7,7 +7,7 @@
  *
  *		writer --output FILE --prefix TEXT [--log-every N] [--pause MS]
  *			   [--seconds N] [--table NAME] [--connect-timeout MS]
- *			   [--answer-timeout MS] [--retry-pause MS] [--avoid MS] CONNINFO...
+ *			   [--answer-timeout MS] [--retry-pause MS] [--avoid MS] [--by-port] CONNINFO...
  *
  * With --table it inserts rows (name text, value bigint) into that table
  * instead of writing to pgraft's own store.
@@ -29,7 +29,8 @@
  *		value	the value put; for log the index answered (0 if none)
  *		start	microseconds since 1970 when the statement was sent
  *		end		the same when its outcome was known
- *		server	position in the list of servers, from 0
+ *		server	position in the list of servers, from 0; with --by-port the port of
+ *				the one that answered, for a connection string with several hosts
  *		state	SQLSTATE, 00000 for ack, 08006 for a broken connection
  *
  * Copyright (c) 2026, pgraft contributors
@@ -63,6 +64,7 @@ typedef struct Options
 	long		retry_pause_ms;
 	long		avoid_ms;
 	const char *table;			/* NULL = pgraft's own store */
+	bool		by_port;
 	int			n_servers;
 	char	  **servers;
 	long	   *avoided_until_us;	/* by server */
@@ -151,7 +153,7 @@ main(int argc, char **argv)
 		snprintf(statement.value, sizeof(statement.value), "%ld",
 				 statement.kind == KIND_LOG ? 0 : number);
 		run_statement(connection, &options, &statement);
-		record(fd, &statement, server);
+		record(fd, &statement, options.by_port ? (int) parse_number(PQport(connection)) : server);
 		if (statement.outcome != OUTCOME_ACK)
 		{
 			PQfinish(connection);
@@ -183,6 +185,7 @@ parse_options(int argc, char **argv, Options *options)
 		{"answer-timeout", required_argument, NULL, 'a'},
 		{"retry-pause", required_argument, NULL, 'r'},
 		{"avoid", required_argument, NULL, 'v'},
+		{"by-port", no_argument, NULL, 'b'},
 		{NULL, 0, NULL, 0}
 	};
 	int			option;
@@ -191,7 +194,7 @@ parse_options(int argc, char **argv, Options *options)
 	options->connect_timeout_ms = CONNECT_TIMEOUT_MS;
 	options->answer_timeout_ms = ANSWER_TIMEOUT_MS;
 	options->retry_pause_ms = RETRY_PAUSE_MS;
-	while ((option = getopt_long(argc, argv, "o:p:l:w:s:t:c:a:r:v:", long_options, NULL)) != -1)
+	while ((option = getopt_long(argc, argv, "o:p:l:w:s:t:c:a:r:v:b", long_options, NULL)) != -1)
 	{
 		switch (option)
 		{
@@ -224,6 +227,9 @@ parse_options(int argc, char **argv, Options *options)
 				break;
 			case 'v':
 				options->avoid_ms = parse_number(optarg);
+				break;
+			case 'b':
+				options->by_port = true;
 				break;
 			default:
 				usage();
@@ -259,7 +265,7 @@ usage(void)
 {
 	fprintf(stderr, "usage: writer --output FILE --prefix TEXT [--log-every N] [--pause MS] [--seconds N]"
 			" [--table NAME] [--connect-timeout MS] [--answer-timeout MS] [--retry-pause MS]"
-			" [--avoid MS] CONNINFO...\n");
+			" [--avoid MS] [--by-port] CONNINFO...\n");
 	exit(2);
 }
 

@@ -26,14 +26,17 @@ use constant {
 	FLOOR_NUMBERS => 100,
 };
 
-# Options: area, writer, servers (3), network, prepare (SQL for the database)
+# Options: area, writer, servers (3), network, tls (without network), prepare (SQL
+# for the database), tell (is called with the seconds and the words of each command)
 sub new
 {
 	my ($class, %options) = @_;
 	my $self = $class->bare(name => 'ha', %options);
 	my @names = map { "node$_" } $self->ids;
 
-	$self->run("$self->{bindir}/pgraftctl", 'tls', "$self->{directory}/tls", @names) if $self->{network};
+	$self->{tls} = $self->{network} || $options{tls};
+	$self->{tell} = $options{tell};
+	$self->timed("$self->{bindir}/pgraftctl", 'tls', "$self->{directory}/tls", @names) if $self->{tls};
 	for my $id ($self->ids)
 	{
 		$self->make_member($id);
@@ -53,7 +56,8 @@ sub make_member
 	my $user = getpwuid($>);
 	my @options;
 
-	push @options, '--address', $server->{address}, '--certificates', "$self->{directory}/tls" if $self->{network};
+	push @options, '--address', $server->{address} if $self->{network};
+	push @options, '--certificates', "$self->{directory}/tls" if $self->{tls};
 	if ($id != 1 || $from)
 	{
 		my $other = $self->server($from || 1);
@@ -61,7 +65,7 @@ sub make_member
 		push @options, '--from', "host=$other->{address} port=$other->{port} user=$user"
 		  . " passfile=$self->{servers}{1}{data}.superuser.pgpass";
 	}
-	$self->run($self->at($id), "$self->{bindir}/pgraftctl", $id == 1 && !$from ? 'init' : 'join', '-D', $server->{data},
+	$self->timed($self->at($id), "$self->{bindir}/pgraftctl", $id == 1 && !$from ? 'init' : 'join', '-D', $server->{data},
 		'--node-id', $id, '--port', $server->{raft_port}, '--pg-port', $server->{port},
 		'--socket-directory', $self->{socket_directory}, @options);
 	$server->{running} = 1;
@@ -72,6 +76,16 @@ sub make_member
 	print $hba "host postgres client 10.77.0.0/24 trust\n";
 	close($hba);
 	$self->query(1, 'SELECT pg_reload_conf()');
+	return;
+}
+
+sub timed
+{
+	my ($self, @command) = @_;
+	my $begun = time();
+
+	$self->run(@command);
+	$self->{tell}->(time() - $begun, @command) if $self->{tell};
 	return;
 }
 
@@ -184,6 +198,34 @@ sub start_table_writer
 		servers => [
 			map { [ $_, $self->client_connection($_) . " target_session_attrs=read-write options='-c client_min_messages=error'" ] }
 			  $self->ids ]);
+
+	push @{ $self->{writers} }, $writer;
+	return $writer;
+}
+
+# One connection string for all servers, as applications have it: TCP with TLS,
+# with the password that "pgraftctl init" made.
+sub application_string
+{
+	my ($self) = @_;
+	my @servers = map { $self->server($_) } $self->ids;
+
+	return 'host=' . join(',', map { $_->{address} } @servers)
+	  . ' port=' . join(',', map { $_->{port} } @servers)
+	  . ' dbname=postgres user=' . getpwuid($>) . " passfile=$servers[0]{data}.superuser.pgpass"
+	  . " sslmode=verify-ca sslrootcert=$self->{directory}/tls/ca.crt target_session_attrs=read-write";
+}
+
+sub start_application
+{
+	my ($self, $prefix) = @_;
+	my $writer = PgraftWriter->new(
+		program => $self->{writer},
+		file => "$self->{directory}/writer-$prefix",
+		prefix => $prefix,
+		options => [ '--table', 'writes', '--connect-timeout', 1000, '--answer-timeout', 2000, '--by-port' ],
+		string => $self->application_string,
+		ports => { map { $self->server($_)->{port} => $_ } $self->ids });
 
 	push @{ $self->{writers} }, $writer;
 	return $writer;

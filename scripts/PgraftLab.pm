@@ -117,6 +117,17 @@ sub run
 	return;
 }
 
+# what a command prints, as lines
+sub output
+{
+	my ($self, @command) = @_;
+
+	open(my $out, '-|', @command) or die "could not run $command[0]: $!\n";
+	my @lines = <$out>;
+	close($out) or die "failed: @command\n";
+	return @lines;
+}
+
 sub ids { my ($self) = @_; my @ids = sort { $a <=> $b } keys %{ $self->{servers} }; return @ids; }
 sub server { my ($self, $id) = @_; return $self->{servers}{$id}; }
 

@@ -11,7 +11,9 @@ use warnings FATAL => 'all';
 use POSIX ();
 
 # Options: program, file (of the record), prefix (of its keys), options (list for
-# the program), servers (list of [id, connection string], in the order of trial)
+# the program), servers (list of [id, connection string], in the order of trial);
+# or, with the program's option --by-port, string (a connection string with several
+# hosts) and ports (hash of id by port)
 sub new
 {
 	my ($class, %options) = @_;
@@ -21,7 +23,7 @@ sub new
 	if ($pid == 0)
 	{
 		exec($options{program}, '--output', $options{file}, '--prefix', $options{prefix},
-			@{ $options{options} || [] }, map { $_->[1] } @{ $options{servers} })
+			@{ $options{options} || [] }, $options{string} // (), map { $_->[1] } @{ $options{servers} })
 		  or POSIX::_exit(127);
 	}
 	return bless {
@@ -29,6 +31,7 @@ sub new
 		owner => $$,
 		file => $options{file},
 		prefix => $options{prefix},
+		ports => $options{ports},
 		ids => [ map { $_->[0] } @{ $options{servers} } ],
 		offset => 0,
 		entries => [],
@@ -50,7 +53,7 @@ sub update
 		my %entry;
 		@entry{qw(outcome kind name value start end server state)} = split ' ', $line;
 		$entry{$_} /= 1e6 for qw(start end);
-		$entry{server} = $self->{ids}[ $entry{server} ];
+		$entry{server} = $self->{ports} ? $self->{ports}{ $entry{server} } : $self->{ids}[ $entry{server} ];
 		push @{ $self->{entries} }, \%entry;
 		$self->{acknowledged}++ if $entry{outcome} eq 'ack';
 		$self->{offset} += length($line);
