@@ -42,7 +42,6 @@ static char *saved_configuration(const char *data_directory);
 bool
 ctl_base_backup(const char *data_directory, const char *conninfo)
 {
-	/* under the member's own name it would pass for a standby that confirms WAL */
 	char	   *argv[] = {
 		ctl_find_program("pg_basebackup"), "-D",
 		unconstify(char *, data_directory), "-d",
