@@ -26,8 +26,8 @@ use constant {
 	FLOOR_NUMBERS => 100,
 };
 
-# Options: area, writer, servers (3), network, tls (without network), prepare (SQL
-# for the database), tell (is called with the seconds and the words of each command)
+# Options: area, writer, servers (3), network, tls (without network), conf (text for
+# postgresql.conf), prepare (SQL for the database), tell (is called with the seconds and the words of each command)
 sub new
 {
 	my ($class, %options) = @_;
@@ -41,6 +41,7 @@ sub new
 	{
 		$self->make_member($id);
 		next if $id != 1;
+		$self->configure_first($options{conf}) if $options{conf};
 		$self->query(1, 'CREATE TABLE writes (name text PRIMARY KEY, value bigint)');
 		$self->query(1, "CREATE ROLE client LOGIN; GRANT SELECT, INSERT ON writes TO client");
 		$self->query(1, $options{prepare}) if $options{prepare};
@@ -76,6 +77,20 @@ sub make_member
 	print $hba "host postgres client 10.77.0.0/24 trust\n";
 	close($hba);
 	$self->query(1, 'SELECT pg_reload_conf()');
+	return;
+}
+
+# what the others then have by being its clones
+sub configure_first
+{
+	my ($self, $text) = @_;
+
+	open(my $conf, '>>', "$self->{servers}{1}{data}/postgresql.conf") or die "could not write configuration: $!\n";
+	print $conf $text;
+	close($conf);
+	$self->stop(1);
+	$self->start(1);
+	$self->primary;
 	return;
 }
 
