@@ -143,6 +143,8 @@ extern bool pgraft_ha_init(void);	/* settings have been read: hooks, wrappers,
 
 /* ---- start.c: shmem_startup_hook in the postmaster ---- */
 extern void pgraft_ha_force_standby(void);
+/* First segments of timelines that end before these begin; nobody may receive now. */
+extern void pgraft_ha_set_segments_aside(void);
 /* Exists from before a promotion until the checkpoint after it; palloc'd path. */
 extern char *pgraft_ha_promotion_marker(void);
 

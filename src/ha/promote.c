@@ -67,6 +67,8 @@ pgraft_ha_promote(uint64 epoch, uint64 tag)
 	pgraft_ha_create_file(marker, "");
 	pfree(marker);
 
+	/* the end of recovery reads its last record again, on the newest timeline it finds */
+	pgraft_ha_set_segments_aside();
 	fd = open(PROMOTE_SIGNAL, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	if (fd < 0)
 		ereport(ERROR,

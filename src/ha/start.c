@@ -53,7 +53,6 @@
 #define COMPARE_BYTES 65536
 
 static void make_durable(const char *path);
-static void set_incomplete_segments_aside(void);
 static void check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork);
 static bool begins_like(const char *path, const char *other, uint32 bytes);
 
@@ -75,7 +74,7 @@ pgraft_ha_force_standby(void)
 				(errcode_for_file_access(),
 				 errmsg("could not remove file \"%s\": %m", PROMOTE_SIGNAL)));
 
-	set_incomplete_segments_aside();
+	pgraft_ha_set_segments_aside();
 	if (promoted_recently)
 	{
 		ereport(LOG,
@@ -124,8 +123,8 @@ pgraft_ha_promotion_marker(void)
  * ----------------------------------------------------------------
  */
 
-static void
-set_incomplete_segments_aside(void)
+void
+pgraft_ha_set_segments_aside(void)
 {
 	bool		good;
 	ControlFileData *control = get_controlfile(DataDir, &good);
@@ -171,7 +170,7 @@ check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork)
 	(void) durable_rename(path, partial_path, FATAL);
 	ereport(LOG,
 			(errmsg("set WAL segment \"%s\" aside: it ends before its timeline begins", path),
-			 errdetail("This server ended while it received the first segment of timeline %u.",
+			 errdetail("The first segment of timeline %u was received in part only.",
 					   timeline)));
 }
 
