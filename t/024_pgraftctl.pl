@@ -56,10 +56,35 @@ refused([ 'remove' ], 2, qr/wrong number of arguments: "pgraftctl remove ID"/, '
 refused([ 'remove', '3' ], 1, qr/Give --yes/, 'a question that cannot be asked');
 refused([ 'rejoin', '--yes', '-D', "$directory/x" ], 1, qr/no data directory|not a data directory|does not exist/, 'rejoin of nothing');
 refused([ 'status', '-h', $sockets, '-p', $port{1} ], 1, qr/connection to server/, 'status with no server there');
-for my $command (qw(init join tls status switchover rejoin))
+
+# what each command takes, by its long name
+my $connect = 'dbname host pg-port username';
+my %option = (
+	init => 'pgdata node-id name address port pg-address pg-port socket-directory cluster-id certificates username timeout',
+	join => 'pgdata node-id name address port pg-address pg-port socket-directory cluster-id certificates from role timeout',
+	tls => '',
+	status => "$connect json watch",
+	members => "$connect json",
+	history => "$connect json",
+	log => "$connect json",
+	add => "$connect role",
+	remove => "$connect yes",
+	switchover => "$connect yes at cancel",
+	failover => "$connect yes allow-data-loss",
+	pause => $connect,
+	resume => $connect,
+	kv => $connect,
+	rejoin => 'pgdata from timeout no-start yes',
+	run => 'pgdata from timeout');
+my ($code, $out) = pgraftctl('--help');
+is_deeply([ sort +($out =~ /^Commands:\n(.*?)\n\n/ms)[0] =~ /^  ([a-z]+) /mg ], [ sort keys %option ], '--help names every command');
+for my $command (sort keys %option)
 {
-	my ($code, $out) = pgraftctl($command, '--help');
-	ok($code == 0 && $out =~ /^Usage:\n  pgraftctl $command /, "$command --help");
+	($code, $out) = pgraftctl($command, '--help');
+	is($code, 0, "$command --help: exit code 0");
+	like($out, qr/^Usage:\n  pgraftctl $command /, "$command --help: usage");
+	is_deeply([ sort $out =~ /^  (?:-.,|   ) --([a-z-]+)/mg ], [ sort 'help', split ' ', $option{$command} ], "$command --help: its options");
+	refused([ $command, '--nonsense' ], 2, qr/--nonsense.*Try "pgraftctl $command --help"/s, "$command with an unknown option");
 }
 
 # ----------------------------------------------------------------
@@ -81,7 +106,7 @@ wait_following(1, 2, 3);
 is(sql(1, 'SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE ssl'), 2, 'standbys use TLS, too');
 
 wait_until('all members report', sub { (() = join(' ', map { $_->{State} } @{ status(1) }) =~ /streaming/g) == 2 });
-my ($code, $out) = pgraftctl('status', at(1));
+($code, $out) = pgraftctl('status', at(1));
 is($code, 0, 'status');
 ok(!(grep { $_->{Role} eq 'standby' && !defined $_->{'Lag (bytes)'} || $_->{TL} != 2 } @{ status(1) }), 'timeline and lag of each')
   or diag($out);
@@ -206,7 +231,7 @@ sub status
 	return decode_json($said);
 }
 
-# what status prints in two seconds and a half, once each second
+# what status prints until it has printed it twice, once each second
 sub watch
 {
 	my ($id) = @_;
@@ -214,7 +239,9 @@ sub watch
 	my $run = IPC::Run::start([ 'pgraftctl', 'status', '--watch', '1', at($id) ], '<', \'', '>', \$said, IPC::Run::timeout(20));
 
 	$run->pump until $said =~ /(node3.*){2}/s;
-	$run->kill_kill;
+	$run->signal('INT');
+	$run->finish;
+	is($run->full_result & 127, POSIX::SIGINT(), 'SIGINT ends it');
 	return $said;
 }
 

@@ -353,11 +353,16 @@ cmd_kv(int argc, char **argv)
 		{"ls", {"dhpU", "SELECT string_agg(key, E'\\n') FROM pgraft_kv_list_keys(coalesce($1, '')) AS key",
 		0, 1, "[PREFIX]", NULL, NULL, LAST_NONE}},
 	};
+	CtlOptions	options;
 	size_t		i;
 
 	for (i = 0; argc > 1 && i < lengthof(kinds); i++)
 		if (strcmp(argv[1], kinds[i].name) == 0)
 			return call(argc - 1, argv + 1, &kinds[i].what);
+
+	/* help, which is the same for all of them, or a wrong option */
+	if (argc > 1 && argv[1][0] == '-' && ctl_parse(argc, argv, kinds[0].what.allowed, &options) < 0)
+		return CTL_USAGE;
 	pg_log_error("\"pgraftctl kv\" needs one of get, put, del, ls");
 	ctl_try_help(NULL);
 	return CTL_USAGE;
