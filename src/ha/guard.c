@@ -27,9 +27,6 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
@@ -76,6 +73,16 @@ after_transaction(XactEvent event, void *arg)
 	(void) arg;
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_PREPARE)
 		return;
+
+	/*
+	 * A synchronous wait that saw the postmaster die has given up its client and
+	 * wants to end, but requests no interrupt: the main loop would read standard
+	 * input for the next command.  Where that is a terminal or a pipe, the
+	 * process would stay, and its shared memory keep the next server from
+	 * starting.
+	 */
+	if (ProcDiePending)
+		InterruptPending = true;
 	if (whereToSendOutput != DestRemote || RecoveryInProgress() || !quorum_is_asked())
 		return;
 	if (event == XACT_EVENT_COMMIT)
@@ -168,18 +175,6 @@ quorum_gets(XLogRecPtr lsn)
 static void
 withhold_answer(void)
 {
-	int			nothing = open("/dev/null", O_RDONLY | O_CLOEXEC);
-
-	/*
-	 * Without a client the main loop reads its next command from standard input.
-	 * That must end at once: where the postmaster was started with a terminal or
-	 * a pipe there, this process would stay, and outlive the server.
-	 */
-	if (nothing >= 0)
-	{
-		(void) dup2(nothing, STDIN_FILENO);
-		close(nothing);
-	}
 	whereToSendOutput = DestNone;
 	ProcDiePending = true;
 	InterruptPending = true;
