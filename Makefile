@@ -263,7 +263,7 @@ $(BUILD)/fuzz/fuzz_%: $(BUILD)/fuzz/fuzz_%.o $(FUZZ_LINK)
 .SECONDARY: $(UNIT_TESTS:=.o) $(FUZZ_OBJS)
 
 .PHONY: build-tests unit fuzz-replay sim installcheck tap torture test-run demo-run bench bench-programs
-build-tests: all examples $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM) $(WRITER) $(PRELOADS) $(HISTORY_CHECK)
+build-tests: all examples $(UNIT_TESTS) $(FUZZ_REPLAYS) $(SIM) $(WRITER) $(PRELOADS) $(HISTORY_CHECK) $(TORTURE_CLIENT)
 
 RUN_TESTS = PG_CONFIG="$(PG_CONFIG)" BUILD="$(BUILD)" REGRESS="$(REGRESS)" TAP="$(TAP)" \
 	scripts/run-tests --seeds $(SEEDS) --first $(FIRST)
@@ -292,7 +292,7 @@ ha-mutants:
 installcheck:
 	@$(RUN_TESTS) --installed regress
 
-tap: all $(WRITER) $(PRELOADS) $(HISTORY_CHECK)
+tap: all $(WRITER) $(PRELOADS) $(HISTORY_CHECK) $(TORTURE_CLIENT)
 	@$(RUN_TESTS) tap
 
 torture: all $(WRITER) $(HISTORY_CHECK) $(TORTURE_CLIENT)
