@@ -253,7 +253,6 @@ sub up
 	return $text =~ /postgres\0/ && $text =~ /\Q$self->{servers}{$id}{data}\E(\0|$)/ ? $pid : 0;
 }
 
-# Either under the supervisor, which also mends it, or alone, as chance wills.
 sub bring_back
 {
 	my ($self, $id) = @_;
@@ -263,20 +262,23 @@ sub bring_back
 	{
 		$self->wait_until("server $id ends", sub { $self->up($id) != $ending });
 	}
-	if (!$self->supervised($id) && !$self->up($id))
-	{
-		if (rand() < 0.5)
-		{
-			$self->supervise($id);
-		}
-		else
-		{
-			$self->start($id);
-		}
-	}
-	$self->wait_until("server $id answers", sub { defined $self->ask($id, 'SELECT 1') });
+	# a supervisor that ends by itself is started again, as systemd would do it
+	$self->wait_until(
+		"server $id answers",
+		sub {
+			$self->start_somehow($id) if !$self->supervised($id) && !$self->up($id);
+			return defined $self->ask($id, 'SELECT 1');
+		});
 	$server->{running} = 1;
 	return;
+}
+
+# Either under the supervisor, which also mends it, or alone, as chance wills.
+sub start_somehow
+{
+	my ($self, $id) = @_;
+
+	return rand() < 0.5 ? $self->supervise($id) : $self->start($id);
 }
 
 sub supervise
@@ -320,12 +322,14 @@ sub end_supervisor
 	return;
 }
 
-# by hand only where nobody does it
+# By hand only where nobody does it.  When the primary goes away meanwhile, it is
+# tried again, as a person would.
 sub rejoin
 {
 	my ($self, $id) = @_;
 
-	$self->SUPER::rejoin($id) if !$self->supervised($id);
+	return if $self->supervised($id) || eval { $self->SUPER::rejoin($id); 1; };
+	$self->bring_back($id);
 	return;
 }
 

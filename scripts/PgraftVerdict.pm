@@ -79,10 +79,14 @@ sub resolve_prepared
 {
 	my ($lab, $primary) = @_;
 
-	for my $gid (split /\n/, $lab->query($primary, 'SELECT gid FROM pg_prepared_xacts'))
-	{
-		$lab->query($primary, "COMMIT PREPARED '$gid'");
-	}
+	# a session that ended without its client's knowledge may still be at it
+	$lab->wait_until(
+		'no transaction is left prepared',
+		sub {
+			my @gids = split /\n/, $lab->query($primary, 'SELECT gid FROM pg_prepared_xacts');
+			$lab->ask($primary, "COMMIT PREPARED '$_'") for @gids;
+			return @gids == 0;
+		});
 	return;
 }
 
