@@ -74,6 +74,8 @@ like(slurp_file($cluster->node(2)->logfile), qr/command of "pgraft.on_role_chang
 # a command that hangs
 # ----------------------------------------------------------------
 
+# killed before that checkpoint it would come back as a fenced primary, and be told so
+wait_log(2, qr/the checkpoint after the promotion is complete/, 'that the promotion is complete');
 append_to_file("$directory/hang", '');
 $cluster->kill9(2);
 my $new = $cluster->wait_primary(not => 2);
