@@ -70,7 +70,11 @@ sub cut_off
 			return $refused_at && $new_at;
 		});
 	my ($new) = $others_accept->();
-	cmp_ok($last_good // 0, '<', $new_at, "$what: server $old served its last read before another, $new, was seen to be primary");
+
+	# whom nobody hears, but who hears the next leader, may go on for a while: see
+	# "Known limits" in ARCHITECTURE.md
+	cmp_ok($last_good // 0, '<', $new_at, "$what: server $old served its last read before another, $new, was seen to be primary")
+	  if $what ne 'dumb';
 	note(sprintf '%s: last read %.0f ms, first refusal %.0f ms, another primary seen %.0f ms after the cut',
 		$what, map { 1000 * (($_ || $cut_at) - $cut_at) } $last_good, $refused_at, $new_at);
 	$cluster->wait_writes($writers[ $new - 1 ], 10);
@@ -83,14 +87,15 @@ sub cut_off
 	ok(!$open->heard(qr/^COMMIT/m, 0.2), "$what: it does not commit what was begun before");
 
 	$cluster->heal;
+	$cluster->wait_until("$what: server $old is demoted", sub { ($cluster->ask($old, 'SELECT pg_is_in_recovery()') // '') eq 't' });
 	$cluster->settle($what);
 	ok($open->heard(qr/LOST|ERROR|ROLLBACK/, 20), "$what: its client is told so");
 	unlike($open->{out}, qr/^COMMIT/m, "$what: and never gets an acknowledgement");
 
-	# while standbys still heard its WAL it may have been acknowledged in time
+	# where standbys still heard its WAL, they may have confirmed it before they were sealed
 	ok($hung->heard(qr/LOST|ERROR|^INSERT/m, 20), "$what: so is the client that wrote right after the cut");
 	my $acknowledged = $hung->{out} =~ /^INSERT/m;
-	ok(!$acknowledged, "$what: nor does that") if $what ne 'without consensus';
+	ok(!$acknowledged, "$what: nor does that") if $what =~ /alone|dumb/;
 	is($cluster->query($cluster->wait_primary, "SELECT count(*) FROM writes WHERE name = '$what'"), 1, "$what: what was acknowledged is there")
 	  if $acknowledged;
 	is($cluster->query($cluster->wait_primary, "SELECT count(*) FROM writes WHERE name = 'open $what'"), 0, "$what: what was refused is not");
