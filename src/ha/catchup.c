@@ -29,8 +29,6 @@
 #include "pgraft/settings.h"
 #include "pgraft/wire.h"
 
-static bool ask(PgraftNode *node, const struct raft_status *status);
-
 static bool caught_up = false;
 static raft_index wanted = 0;	/* 0 = not told yet */
 static raft_time asked_at = 0;	/* 0 = not under way */
@@ -54,24 +52,24 @@ pgraft_ha_catch_up(PgraftNode *node, const struct raft_status *status)
 		 question.term != status->term || node->now >= asked_at + patience))
 	{
 		pgraft_question_ask(&question, status->leader, status->term, pgraft_random_u64());
-		asked_at = ask(node, status) ? node->now : 0;
+		asked_at = pgraft_ha_ask_leader(node, status, question.token) ? node->now : 0;
 	}
 	return node->now + patience;
 }
 
-static bool
-ask(PgraftNode *node, const struct raft_status *status)
+bool
+pgraft_ha_ask_leader(PgraftNode *node, const struct raft_status *status, uint64 token)
 {
 	PgraftWireRequest request;
 	unsigned char *buffer;
 	size_t		length;
 
 	if (status->state == RAFT_LEADER)
-		return raft_read(node->raft, question.token) == RAFT_OK;
+		return raft_read(node->raft, token) == RAFT_OK;
 	if (node->net == NULL)
 		return false;
 	memset(&request, 0, sizeof(request));
-	request.request = question.token;
+	request.request = token;
 	request.kind = PGRAFT_REQUEST_READ_BARRIER;
 	length = pgraft_wire_request_bytes(&request);
 	buffer = palloc(length);

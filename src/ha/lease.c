@@ -11,12 +11,14 @@
  *
  *	leader		from the moment at which the newest round that a quorum has
  *				answered was sent
- *	follower	from the moment at which it heard the leader
+ *	follower	from the moment at which it asked the leader a question that the
+ *				leader has answered: up to where the log is committed, which must be
+ *				applied here.  That it hears the leader alone proves nothing: the
+ *				leader may not hear it, and have chosen another primary.
  *
- * A follower cannot tell how long a heartbeat lay in its socket while it was
- * stopped: after a pause it waits for one that came later.  No acknowledged
- * transaction depends on any of this (seal.c); what a deposed primary still
- * reads does.
+ * A machine that was suspended finds its lease in a clock that stood still: after
+ * a pause only what began later counts.  No acknowledged transaction depends on
+ * any of this (seal.c); what a deposed primary still reads does.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -29,6 +31,7 @@
 
 #include "pgraft/ha.h"
 #include "pgraft/ha_state.h"
+#include "pgraft/question.h"
 #include "pgraft/settings.h"
 
 #define DRIFT_PERCENT 1			/* clocks of two machines may differ by that much */
@@ -36,8 +39,24 @@
 
 static bool is_promoted_primary(const PgraftNode *node);
 static bool quorum_is_connected(PgraftNode *node);
-static int64 lease_end(const struct raft_status *status);
+static void look_for_pause(void);
+static int64 leader_lease_end(const struct raft_status *status);
+static int64 follower_lease_end(PgraftNode *node, const struct raft_status *status);
+static int64 lease_us(void);
 static void raise_fence(uint64 until, uint64 epoch);
+
+/* leases that end earlier may be from before a pause */
+static raft_time untrusted_until = 0;
+
+/*
+ * As a follower: the question under way and the newest answered one, by the time
+ * at which they were asked, in microseconds of CLOCK_BOOTTIME.
+ */
+static PgraftQuestion question;
+static int64 asked_at = 0;
+static int64 answered_at = 0;	/* 0 = its answer counts already, or none came */
+static raft_index answered_index = 0;
+static int64 confirmed_at = 0;
 
 raft_time
 pgraft_ha_renew_lease(PgraftNode *node, const struct raft_status *status)
@@ -46,13 +65,15 @@ pgraft_ha_renew_lease(PgraftNode *node, const struct raft_status *status)
 
 	if (pgraft_ha_shared == NULL)
 		return node->now + FAR_AHEAD_MS;
-	until = lease_end(status);	/* also looks for pauses: each turn */
+	look_for_pause();
 	if (!is_promoted_primary(node) || !quorum_is_connected(node))
 	{
 		if (pg_atomic_read_u64(&pgraft_ha_shared->fence_until) != 0)
 			pgraft_ha_fence_now();
 		return node->now + FAR_AHEAD_MS;
 	}
+	until = status->state == RAFT_LEADER ? leader_lease_end(status) :
+		follower_lease_end(node, status);
 	if (until > 0)
 		raise_fence((uint64) until, pgraft_ha_state_document()->epoch);
 
@@ -98,30 +119,74 @@ quorum_is_connected(PgraftNode *node)
 	return raft_vote_result(config, votes) == RAFT_VOTE_WON;
 }
 
-/* In microseconds of CLOCK_BOOTTIME; 0 = nothing to go by. */
-static int64
-lease_end(const struct raft_status *status)
+/* Each turn: the clock of the lease does not count while the machine is suspended. */
+static void
+look_for_pause(void)
 {
 	static int64 last_turn = 0;
-	static raft_time trusted_from = 0;
 	int64		boottime = pgraft_boottime_us();
-	raft_time	now = pgraft_monotonic_ms();
 	raft_time	half = (raft_time) pgraft_election_timeout / 2;
-	raft_time	end;
 
 	if (last_turn != 0 && boottime - last_turn > (int64) half * 1000)
-		trusted_from = now + (raft_time) pgraft_heartbeat_interval;
+		untrusted_until = pgraft_monotonic_ms() + half;
 	last_turn = boottime;
+}
 
-	if (status->state == RAFT_LEADER)
-		end = status->lease_until;
-	else if (status->leader != 0 && status->leader_contact >= trusted_from)
-		end = status->leader_contact + half - half * DRIFT_PERCENT / 100;
-	else
-		end = 0;
-	if (end <= now)
+/* In microseconds of CLOCK_BOOTTIME; 0 = nothing to go by. */
+static int64
+leader_lease_end(const struct raft_status *status)
+{
+	raft_time	now = pgraft_monotonic_ms();
+
+	confirmed_at = answered_at = 0;
+	question.asked = 0;
+	if (status->lease_until <= now || status->lease_until <= untrusted_until)
 		return 0;
-	return boottime + (int64) (end - now) * 1000;
+	return pgraft_boottime_us() + (int64) (status->lease_until - now) * 1000;
+}
+
+/* The same; asks, too. */
+static int64
+follower_lease_end(PgraftNode *node, const struct raft_status *status)
+{
+	int64		now = pgraft_boottime_us();
+	bool		due = question.asked == 0 ? now - asked_at >= pgraft_heartbeat_interval * 1000 :
+		question.asked != status->leader || question.term != status->term ||
+		now - asked_at >= lease_us();
+
+	if (answered_at != 0 && status->applied_index >= answered_index)
+	{
+		confirmed_at = Max(confirmed_at, answered_at);
+		answered_at = 0;
+	}
+	if (due && status->leader != 0)
+	{
+		question.asked = 0;		/* each has a token of its own */
+		pgraft_question_ask(&question, status->leader, status->term, pgraft_random_u64());
+		asked_at = now;
+		if (!pgraft_ha_ask_leader(node, status, question.token))
+			question.asked = 0;
+	}
+	return confirmed_at != 0 && confirmed_at + lease_us() > now ? confirmed_at + lease_us() : 0;
+}
+
+static int64
+lease_us(void)
+{
+	return (int64) pgraft_election_timeout * 1000 / 2 / 100 * (100 - DRIFT_PERCENT);
+}
+
+void
+pgraft_ha_lease_answered(raft_id from, uint64 token, bool good, raft_index index)
+{
+	if (!pgraft_question_answered(&question, from, token))
+		return;
+	question.asked = 0;
+	if (good)
+	{
+		answered_at = asked_at;
+		answered_index = index;
+	}
 }
 
 static void

@@ -264,6 +264,8 @@ pgraft_service_reply(PgraftNode *node, const PgraftFrameHeader *header,
 	{
 		pgraft_ha_catch_up_answered(header->from, reply.request,
 									reply.result == PGRAFT_RESULT_OK, reply.index);
+		pgraft_ha_lease_answered(header->from, reply.request,
+								 reply.result == PGRAFT_RESULT_OK, reply.index);
 		return 0;
 	}
 	op = pgraft_operation_of_token(reply.request);
