@@ -165,6 +165,7 @@ typedef struct PgraftHaDocument
 	int64		switchover_patience;	/* microseconds from its begin, by the leader's
 									 * monotonic clock; then it is given up */
 	uint64		switchover_serial;	/* grows with each one; tells them apart */
+	uint64		switchover_lsn; /* where the old primary stopped; 0 = not yet */
 	int64		scheduled_at;	/* a switchover is to begin then; 0 = none is */
 	uint32		scheduled_target;	/* 0 = best */
 	uint32		force_target;	/* SEALING: becomes primary once it reported,

@@ -38,6 +38,9 @@ extern void pgraft_ha_remove_file(const char *path);
 /* ---- position.c: how far the WAL of this data directory once went ---- */
 /* The WAL on disk goes up to there; written now and then, or at once (raises ERROR). */
 extern void pgraft_ha_note_position(XLogRecPtr lsn, bool at_once);
+extern void pgraft_ha_note_primary_position(void);
+/* On a server that is not in recovery: where the last record of WAL ends. */
+extern XLogRecPtr pgraft_ha_end_of_records(void);
 /* What was noted last, also in an earlier life of the server; Invalid = nothing. */
 extern XLogRecPtr pgraft_ha_noted_position(void);
 extern void pgraft_ha_forget_position(void);

@@ -136,11 +136,8 @@ pgraft_ha_demote(const char *reason)
 			(errmsg("pgraft demotes this server to a standby: %s", reason)));
 	pgraft_ha_end_sessions();
 
-	/* what synchronous_commit = off has left in memory: a page, then the rest */
+	/* what synchronous_commit = off has left in memory */
 	if (!RecoveryInProgress())
-	{
-		(void) XLogBackgroundFlush();
-		(void) XLogBackgroundFlush();
-	}
+		XLogFlush(pgraft_ha_end_of_records());
 	proc_exit(DEMOTION_STATUS);
 }

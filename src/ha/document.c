@@ -70,6 +70,8 @@ static PgraftHaVerdict apply_promoted(PgraftHaDocument *document,
 									  const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_member_state(PgraftHaDocument *document,
 										  const PgraftHaCommand *command, const char **why);
+static bool has_what_counts(const PgraftHaDocument *document, const PgraftHaMember *member,
+							const PgraftHaMember *best);
 static PgraftHaVerdict apply_pause(PgraftHaDocument *document,
 								   const PgraftHaCommand *command, const char **why);
 static PgraftHaVerdict apply_force(PgraftHaDocument *document,
@@ -537,8 +539,7 @@ pgraft_ha_choose(const PgraftHaDocument *document)
 	{
 		const PgraftHaMember *member = &document->members[i];
 
-		if (!member->reported || pgraft_ha_compare_reports(member, best) < 0 ||
-			member->id == document->switchover_from)
+		if (!has_what_counts(document, member, best) || member->id == document->switchover_from)
 			continue;
 		if (member->id == document->switchover_target)
 			return member->id;
@@ -546,6 +547,20 @@ pgraft_ha_choose(const PgraftHaDocument *document)
 			other = member;
 	}
 	return document->switchover_target == 0 && other != NULL ? other->id : 0;
+}
+
+/*
+ * Behind the place where the old primary stopped nothing was acknowledged: WAL
+ * that somebody has of it keeps no target out.
+ */
+static bool
+has_what_counts(const PgraftHaDocument *document, const PgraftHaMember *member,
+				const PgraftHaMember *best)
+{
+	return member->reported &&
+		(pgraft_ha_compare_reports(member, best) >= 0 ||
+		 (document->switchover_lsn != 0 && member->wal_epoch == document->primary_epoch &&
+		  best->wal_epoch == document->primary_epoch && member->lsn >= document->switchover_lsn));
 }
 
 int

@@ -34,7 +34,7 @@
  *	8	system_identifier		8	epoch
  *	8	primary_epoch			8	changes
  *	8	sync_generation			8	switchover_patience
- *	8	switchover_serial
+ *	8	switchover_serial		8	switchover_lsn
  *	4	primary					4	old_primary
  *	4	switchover_target		4	switchover_from
  *	4	force_target			4	scheduled_target
@@ -83,7 +83,7 @@
 					   8 * PGRAFT_HA_MAX_MEMBERS)
 #define MEMBER_BYTES (50 + 2 + PGRAFT_HA_HOST_SIZE)
 #define EPOCH_BYTES (78 + 2 + PGRAFT_HA_REASON_SIZE)
-#define DOCUMENT_BYTES (120 + 2 * SET_BYTES + 2 + PGRAFT_HA_MAX_MEMBERS * MEMBER_BYTES + \
+#define DOCUMENT_BYTES (128 + 2 * SET_BYTES + 2 + PGRAFT_HA_MAX_MEMBERS * MEMBER_BYTES + \
 						PGRAFT_HA_HISTORY * EPOCH_BYTES)
 StaticAssertDecl(COMMAND_BYTES <= PGRAFT_HA_COMMAND_MAX, "command buffers are too small");
 StaticAssertDecl(DOCUMENT_BYTES <= PGRAFT_HA_DOCUMENT_MAX, "document buffers are too small");
@@ -212,6 +212,7 @@ pgraft_ha_document_encode(const PgraftHaDocument *document, unsigned char *buffe
 	out = put_u64(out, document->sync_generation);
 	out = put_u64(out, (uint64) document->switchover_patience);
 	out = put_u64(out, document->switchover_serial);
+	out = put_u64(out, document->switchover_lsn);
 	out = put_u32(out, document->primary);
 	out = put_u32(out, document->old_primary);
 	out = put_u32(out, document->switchover_target);
@@ -254,6 +255,7 @@ pgraft_ha_document_decode(PgraftHaDocument *document, const unsigned char *data,
 	document->sync_generation = take_u64(&reader);
 	document->switchover_patience = (int64) take_u64(&reader);
 	document->switchover_serial = take_u64(&reader);
+	document->switchover_lsn = take_u64(&reader);
 	document->primary = take_u32(&reader);
 	document->old_primary = take_u32(&reader);
 	document->switchover_target = take_u32(&reader);

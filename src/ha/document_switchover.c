@@ -122,6 +122,7 @@ pgraft_ha_apply_demoted(PgraftHaDocument *document, const PgraftHaCommand *comma
 		document->switchover_target = target;
 		document->switchover_from = command->member;
 		document->switchover_patience = patience;
+		document->switchover_lsn = command->lsn;
 	}
 	member = pgraft_ha_find_member(document, command->member);
 	member->reported = !pgraft_ha_left_its_timeline(document, command->epoch, command->tag,
@@ -184,4 +185,5 @@ pgraft_ha_end_switchover(PgraftHaDocument *document)
 	document->switchover_target = 0;
 	document->switchover_from = 0;
 	document->switchover_patience = 0;
+	document->switchover_lsn = 0;
 }

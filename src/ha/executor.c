@@ -703,7 +703,7 @@ serve(void)
 	pgraft_ha_watch_sync(&document);
 	tell_members();
 	pgraft_ha_watch_slots(&document);
-	pgraft_ha_note_position(GetFlushRecPtr(NULL), false);
+	pgraft_ha_note_primary_position();
 	return document.next_sync.n > 0 ? NEAR_MS : CALM_MS / 2;
 }
 

@@ -91,6 +91,7 @@ is_promoted_primary(const PgraftNode *node)
 	PgraftHaLocal local;
 
 	if (node->raft == NULL || node->state != PGRAFT_WORKER_RUNNING ||
+		!pgraft_ha_shared->document_loaded ||
 		(document->phase != PGRAFT_HA_STEADY && document->phase != PGRAFT_HA_DRAINING) ||
 		document->primary != node->identity.node_id)
 		return false;
@@ -140,7 +141,10 @@ leader_lease_end(const struct raft_status *status)
 
 	confirmed_at = answered_at = 0;
 	question.asked = 0;
-	if (status->lease_until <= now || status->lease_until <= untrusted_until)
+
+	/* what an earlier leader has committed must be known here */
+	if (!status->own_term_committed || status->applied_index < status->commit_index ||
+		status->lease_until <= now || status->lease_until <= untrusted_until)
 		return 0;
 	return pgraft_boottime_us() + (int64) (status->lease_until - now) * 1000;
 }

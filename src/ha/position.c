@@ -11,7 +11,9 @@
  * the note may not report and must be cloned, unless an operator makes it the
  * primary with what it has.
  *
- * The note is never ahead of the WAL on disk, and may be some seconds behind.
+ * The note is the end of a record that is on disk, and may be some seconds behind.
+ * (The flushed position is not: it may lie within a record, and recovery ends
+ * before that.)
  *
  * Format: the file "position", one line of text,
  *
@@ -29,6 +31,9 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+
 #include "pgraft/ha_executor.h"
 #include "pgraft/settings.h"
 #include "pgraft/shmem.h"
@@ -41,6 +46,8 @@ static XLogRecPtr read_note(void);
 static bool known = false;		/* was the file read? */
 static XLogRecPtr noted = InvalidXLogRecPtr;
 static raft_time noted_at = 0;
+static XLogRecPtr candidate = InvalidXLogRecPtr;	/* of a primary: not flushed yet */
+static bool complained = false;
 
 static char *
 file_path(void)
@@ -91,6 +98,7 @@ pgraft_ha_noted_position(void)
 void
 pgraft_ha_note_position(XLogRecPtr lsn, bool at_once)
 {
+	MemoryContext context = CurrentMemoryContext;
 	char	   *path;
 	char	   *line;
 
@@ -99,11 +107,54 @@ pgraft_ha_note_position(XLogRecPtr lsn, bool at_once)
 		return;
 	path = file_path();
 	line = psprintf("pgraft-position 1 lsn %X/%X\n", LSN_FORMAT_ARGS(lsn));
-	pgraft_ha_create_file(path, line);
-	noted = lsn;
 	noted_at = pgraft_monotonic_ms();
+	PG_TRY();
+	{
+		pgraft_ha_create_file(path, line);
+		noted = lsn;
+		complained = false;
+	}
+	PG_CATCH();
+	{
+		/* a full disk keeps no member out of an election */
+		MemoryContextSwitchTo(context);
+		if (!complained)
+			EmitErrorReport();
+		complained = true;
+		FlushErrorState();
+	}
+	PG_END_TRY();
 	pfree(line);
 	pfree(path);
+}
+
+/* The same, of a server that is not in recovery. */
+void
+pgraft_ha_note_primary_position(void)
+{
+	if (candidate != InvalidXLogRecPtr && GetFlushRecPtr(NULL) >= candidate)
+	{
+		pgraft_ha_note_position(candidate, false);
+		candidate = InvalidXLogRecPtr;
+	}
+	if (candidate == InvalidXLogRecPtr)
+		candidate = pgraft_ha_end_of_records();
+}
+
+/*
+ * Where the next record would be written lies behind a page header when the last
+ * one ended with its page.
+ */
+XLogRecPtr
+pgraft_ha_end_of_records(void)
+{
+	XLogRecPtr	insert = GetXLogInsertRecPtr();
+
+	if (XLogSegmentOffset(insert, wal_segment_size) == SizeOfXLogLongPHD)
+		return insert - SizeOfXLogLongPHD;
+	if (insert % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		return insert - SizeOfXLogShortPHD;
+	return insert;
 }
 
 void

@@ -50,11 +50,11 @@
 #define STANDBY_SIGNAL "standby.signal"
 #define PROMOTE_SIGNAL "promote"
 
-#define COMPARE_BYTES 65536
-
 static void make_durable(const char *path);
 static void check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork);
-static bool begins_like(const char *path, const char *other, uint32 bytes);
+static bool ends_before(const char *path, const char *other, XLogRecPtr fork);
+static bool is_page(const char *page, XLogRecPtr at);
+static bool has_only_zeros(const char *page, const char *other, size_t bytes);
 
 void
 pgraft_ha_force_standby(void)
@@ -146,9 +146,10 @@ pgraft_ha_set_segments_aside(void)
 }
 
 /*
- * It is received from its start on and flushed before any of it is
- * acknowledged: one that differs from the parent's before the fork holds nothing
- * acknowledged behind it.
+ * It is received from its start on, and flushed before any of it is
+ * acknowledged: one that ends before the fork holds nothing acknowledged behind
+ * it.  Where the two differ, the one that has no proper page, or only zeros to
+ * the end of it, is the one that ends there.
  */
 static void
 check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork)
@@ -156,7 +157,9 @@ check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork)
 	uint32		bytes = XLogSegmentOffset(fork, wal_segment_size);
 	char		path[MAXPGPATH];
 	char		parent_path[MAXPGPATH];
+	char		next_path[MAXPGPATH];
 	char		partial_path[MAXPGPATH + 8];
+	struct stat status;
 	XLogSegNo	segment;
 
 	if (bytes == 0)
@@ -164,7 +167,8 @@ check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork)
 	XLByteToSeg(fork, segment, wal_segment_size);
 	XLogFilePath(path, timeline, segment, wal_segment_size);
 	XLogFilePath(parent_path, parent, segment, wal_segment_size);
-	if (begins_like(path, parent_path, bytes))
+	XLogFilePath(next_path, timeline, segment + 1, wal_segment_size);
+	if (stat(next_path, &status) == 0 || !ends_before(path, parent_path, fork))
 		return;
 	snprintf(partial_path, sizeof(partial_path), "%s.partial", path);
 	(void) durable_rename(path, partial_path, FATAL);
@@ -174,29 +178,57 @@ check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork)
 					   timeline)));
 }
 
-/* Also when one of the two is not there. */
+/* Whether the WAL in path ends where it differs from that in other, before `fork`. */
 static bool
-begins_like(const char *path, const char *other, uint32 bytes)
+ends_before(const char *path, const char *other, XLogRecPtr fork)
 {
-	char	   *buffer = palloc(2 * COMPARE_BYTES);
+	PGAlignedXLogBlock page;
+	PGAlignedXLogBlock other_page;
+	XLogRecPtr	start = fork - XLogSegmentOffset(fork, wal_segment_size);
+	XLogRecPtr	at;
 	int			fd = open(path, O_RDONLY | O_CLOEXEC);
 	int			other_fd = open(other, O_RDONLY | O_CLOEXEC);
-	bool		equal = true;
-	uint32		done;
+	bool		ends = false;
 
-	for (done = 0; fd >= 0 && other_fd >= 0 && equal && done < bytes; done += COMPARE_BYTES)
+	for (at = start; fd >= 0 && other_fd >= 0 && at < fork; at += XLOG_BLCKSZ)
 	{
-		uint32		part = Min(bytes - done, COMPARE_BYTES);
+		size_t		part = (size_t) Min(fork - at, XLOG_BLCKSZ);
 
-		if (pread(other_fd, buffer + COMPARE_BYTES, part, (off_t) done) != (ssize_t) part)
+		if (pread(other_fd, other_page.data, part, (off_t) (at - start)) != (ssize_t) part ||
+			!is_page(other_page.data, at))
 			break;				/* nothing to compare with */
-		equal = pread(fd, buffer, part, (off_t) done) == (ssize_t) part &&
-			memcmp(buffer, buffer + COMPARE_BYTES, part) == 0;
+		if (pread(fd, page.data, part, (off_t) (at - start)) != (ssize_t) part)
+			ends = true;
+		else if (memcmp(page.data, other_page.data, part) != 0)
+			ends = !is_page(page.data, at) || has_only_zeros(page.data, other_page.data, part);
+		else
+			continue;
+		break;
 	}
 	if (fd >= 0)
 		close(fd);
 	if (other_fd >= 0)
 		close(other_fd);
-	pfree(buffer);
-	return equal;
+	return ends;
+}
+
+static bool
+is_page(const char *page, XLogRecPtr at)
+{
+	const XLogPageHeaderData *header = (const XLogPageHeaderData *) page;
+
+	return header->xlp_magic == XLOG_PAGE_MAGIC && header->xlp_pageaddr == at;
+}
+
+/* From the first byte on in which it differs. */
+static bool
+has_only_zeros(const char *page, const char *other, size_t bytes)
+{
+	size_t		i = 0;
+
+	while (i < bytes && page[i] == other[i])
+		i++;
+	while (i < bytes && page[i] == 0)
+		i++;
+	return i == bytes;
 }

@@ -173,10 +173,9 @@ stop(const PgraftHaDocument *document, raft_time now, XLogRecPtr *end)
 		return now - handover.since >= SESSIONS_MS ?
 			PGRAFT_HA_HANDOVER_DEMOTES : PGRAFT_HA_HANDOVER_STOPS;
 
-	/* what synchronous_commit = off has left in memory: a page, then the rest */
-	(void) XLogBackgroundFlush();
-	(void) XLogBackgroundFlush();
-	*end = GetFlushRecPtr(NULL);
+	/* also what synchronous_commit = off, or an open transaction, has left in memory */
+	*end = pgraft_ha_end_of_records();
+	XLogFlush(*end);
 	if (best_target(document) >= *end)
 		return PGRAFT_HA_HANDOVER_DONE;
 	return now - handover.since >= CATCH_UP_MS ?

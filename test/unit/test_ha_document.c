@@ -305,6 +305,8 @@ test_switchover(void)
 	   "the primary has stopped, before it demotes itself");
 	(void) report(1, 2, 749);
 	ok(document.phase == PGRAFT_HA_SEALING, "the target needs all that it had");
+	(void) report(3, 2, 770);
+	ok(document.phase == PGRAFT_HA_SEALING, "the old primary comes back with more, which counts for nothing");
 	ok(report(1, 2, 760) == PGRAFT_HA_DONE && document.primary == 1, "and may have more");
 	(void) promoted(1, 4, 760, 6);
 	(void) plain(PGRAFT_HA_SWITCHOVER, 3);

@@ -68,7 +68,7 @@ typedef struct Server
 	uint64		running_tag;
 	int			fork;			/* length before the promotion */
 	bool		leased;			/* saw PROMOTED of that epoch */
-	uint64		drained;		/* switchover for which it acknowledges nothing */
+	uint64		drained;		/* switchover for which it stopped; 0 = none */
 	PgraftHaSyncSet current;	/* what it acknowledges by: either, while two */
 	PgraftHaSyncSet next;		/* are in force here */
 	bool		next_in_force;	/* walsenders run with it alone */
@@ -343,6 +343,7 @@ promote(uint32 id)
 	server->running_epoch = document.epoch;
 	server->running_tag = next_random() | 1;
 	server->leased = false;
+	server->drained = 0;
 	server->timeline++;
 	append(server, document.epoch);
 	server->wal_epoch = document.epoch;
@@ -392,9 +393,9 @@ run_as_primary(uint32 id)
 		server->next = document.next_sync;
 		server->next_in_force = false;
 	}
+	server->drained = 0;
 	if (document.phase == PGRAFT_HA_DRAINING && one_in(2))
 	{
-		server->leased = false;
 		server->drained = document.switchover_serial;
 		send_position(PGRAFT_HA_DRAINED, id);
 	}
@@ -577,7 +578,7 @@ acknowledge(uint32 id)
 	bool		by_current;
 	int			i;
 
-	if (!server->up || server->running_epoch == 0 || !server->leased)
+	if (!server->up || server->running_epoch == 0 || !server->leased || server->drained != 0)
 		return;
 	by_current = server->next.n == 0 || (!server->next_in_force && one_in(2));
 	for (i = server->fork; i < server->length; i++)
@@ -757,6 +758,7 @@ crash_or_return(uint32 id)
 	server->open_epoch = 0;
 	server->running_epoch = 0;
 	server->leased = false;
+	server->drained = 0;
 }
 
 static void
