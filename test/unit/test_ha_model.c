@@ -62,7 +62,6 @@ typedef struct Server
 	/* as a standby */
 	uint64		open_epoch;		/* 0 = sealed */
 	uint32		upstream;
-	bool		planned;		/* open to the demoted primary of a switchover */
 	/* as a primary */
 	uint64		running_epoch;	/* 0 = in recovery */
 	uint64		running_tag;
@@ -429,13 +428,11 @@ follow_or_rewind(uint32 id)
 			violated("a member with WAL of its own was let follow");
 		server->open_epoch = document.epoch;
 		server->upstream = document.primary;
-		server->planned = false;
 		return;
 	}
 
 	/* it sealed itself before it judged */
 	server->open_epoch = 0;
-	server->planned = false;
 	if (verdict == PGRAFT_HA_MEMBER_REWIND && server->timeline == primary->timeline &&
 		server->wal_epoch != document.epoch)
 		violated("pg_rewind would take two timelines for one");
@@ -460,19 +457,8 @@ static void
 seal_and_report(uint32 id)
 {
 	Server	   *server = &servers[id];
-	uint32		from = document.switchover_from;
 
-	if (!server->planned || server->open_epoch != document.epoch)
-		server->open_epoch = 0;
-	if (from != 0 && from != id && servers[from].up && !server->blank &&
-		is_prefix(server, &servers[from]) &&
-		pgraft_ha_judge_wal(&document, server->wal_epoch, server->wal_tag, server->timeline,
-							position(server)) == PGRAFT_HA_MEMBER_STREAMING)
-	{
-		server->open_epoch = document.epoch;
-		server->upstream = from;
-		server->planned = true;
-	}
+	server->open_epoch = 0;
 	if (!server->blank)
 		send_position(PGRAFT_HA_REPORT, id);
 }
@@ -525,8 +511,7 @@ is_connected(const Server *server, uint32 upstream)
 	if (!server->up || server->open_epoch == 0 || server->upstream != upstream ||
 		!servers[upstream].up)
 		return false;
-	return server->planned ? servers[upstream].running_epoch == 0 :
-		servers[upstream].running_epoch == server->open_epoch;
+	return servers[upstream].running_epoch == server->open_epoch;
 }
 
 static void
