@@ -149,7 +149,7 @@ sub fence
 	is($ha->query($new, "SELECT count(*) FROM writes WHERE name = 'fence " . ($tried - 1) . "'"), 1,
 		'what it had acknowledged last is with the new primary') if $tried > 1;
 	$session->end;
-	$ha->wait_streaming($old);
+	$ha->follows_or_rewound($old);
 	$ha->wait_synchronous(3);
 	return;
 }

@@ -136,8 +136,5 @@ pgraft_ha_demote(const char *reason)
 			(errmsg("pgraft demotes this server to a standby: %s", reason)));
 	pgraft_ha_end_sessions();
 
-	/* what synchronous_commit = off has left in memory */
-	if (!RecoveryInProgress())
-		XLogFlush(pgraft_ha_end_of_records());
 	proc_exit(DEMOTION_STATUS);
 }

@@ -772,6 +772,9 @@ drain(void)
 		case PGRAFT_HA_HANDOVER_DEMOTES:
 			break;
 	}
+
+	/* what it has counts; a server that was deposed keeps what is in memory to itself */
+	XLogFlush(pgraft_ha_end_of_records());
 	return end_as_primary("switchover", SOON_MS);
 }
 
