@@ -116,6 +116,7 @@ extern bool pgraft_ha_mode;		/* pgraft.mode = 'ha', fixed at start */
 extern int	pgraft_synchronous_standbys;	/* wanted k */
 extern int	pgraft_synchronous_mode;	/* PgraftHaSyncMode */
 extern int	pgraft_maximum_lag; /* bytes, of mode async */
+extern int	pgraft_failover_priority;
 extern char *pgraft_postgres_address;	/* "" = pgraft.address */
 extern char *pgraft_on_role_change; /* "" = none */
 extern int	pgraft_on_role_change_timeout;	/* ms */

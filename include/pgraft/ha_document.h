@@ -105,7 +105,7 @@ typedef struct PgraftHaMember
 	uint32		id;
 	uint64		incarnation;	/* of the membership that announced it */
 	int			state;			/* PgraftHaMemberState */
-	int			priority;		/* of the Raft membership: who is preferred among
+	int			priority;		/* pgraft.failover_priority: who is preferred among
 								 * those that have equal WAL */
 	uint32		port;			/* of PostgreSQL */
 	char		host[PGRAFT_HA_HOST_SIZE];

@@ -323,7 +323,8 @@ announce(void)
 	pgraft_read_status(&status);
 	if (status.worker_state != PGRAFT_WORKER_RUNNING ||
 		(known != NULL && known->incarnation == status.raft.incarnation &&
-		 known->port == (uint32) PostPortNumber && strcmp(known->host, host) == 0) ||
+		 known->port == (uint32) PostPortNumber && strcmp(known->host, host) == 0 &&
+		 known->priority == pgraft_failover_priority) ||
 		!may_tell(&last_announced))
 		return;
 	memset(&command, 0, sizeof(command));
@@ -336,7 +337,7 @@ announce(void)
 		if (members->members[i].member.role == RAFT_WITNESS ||
 			members->members[i].member.target_role == RAFT_WITNESS)
 			return;
-		command.priority = members->members[i].member.priority;
+		command.priority = pgraft_failover_priority;
 		command.kind = PGRAFT_HA_MEMBER;
 	}
 	pfree(members);

@@ -46,6 +46,7 @@ bool		pgraft_ha_mode = false;
 int			pgraft_synchronous_standbys = 1;
 int			pgraft_synchronous_mode = PGRAFT_HA_QUORUM;
 int			pgraft_maximum_lag = 1024 * 1024;
+int			pgraft_failover_priority = 0;
 char	   *pgraft_postgres_address = NULL;
 char	   *pgraft_on_role_change = NULL;
 int			pgraft_on_role_change_timeout = 10000;
@@ -106,6 +107,13 @@ pgraft_ha_define_settings(void)
 							&pgraft_maximum_lag,
 							1024 * 1024, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_BYTE,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("pgraft.failover_priority",
+							"Sets which of several servers with the same WAL is preferred as the primary.",
+							"The highest is; a server that has more WAL comes before it all the same.",
+							&pgraft_failover_priority,
+							0, 0, 1000,
+							PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomStringVariable("pgraft.postgres_address",
 							   "Sets the host name or address under which standbys and clients reach this PostgreSQL server.",
