@@ -32,6 +32,7 @@
 #define LOOK_INTERVAL_US 1000000
 #define FIRST_BACKOFF_MS 100
 #define MAX_BACKOFF_MS 30000
+#define OCCUPIED_ATTEMPTS 6		/* some six seconds */
 #define NOT_EXECUTED 127
 
 /* What one life of the server showed. */
@@ -59,6 +60,7 @@ cmd_run(int argc, char **argv)
 {
 	CtlOptions	options;
 	int			backoff = FIRST_BACKOFF_MS;
+	int			occupied = 0;	/* attempts in a row that found another server */
 
 	if (ctl_parse(argc, argv, "Dft", &options) < 0)
 		return CTL_USAGE;
@@ -102,8 +104,11 @@ cmd_run(int argc, char **argv)
 		}
 		else if (WIFEXITED(life.status) && WEXITSTATUS(life.status) == NOT_EXECUTED)
 			return CTL_FAILED;
-		else if (ctl_server_is_running(options.data_directory))
+		else if (!ctl_server_is_running(options.data_directory))
+			occupied = 0;
+		else if (++occupied == OCCUPIED_ATTEMPTS)
 		{
+			/* not the remains of one that was killed: they would be gone by now */
 			pg_log_error("another server is running in \"%s\"", options.data_directory);
 			return CTL_FAILED;
 		}
