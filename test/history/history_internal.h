@@ -32,6 +32,10 @@ extern void *history_allocate(void *old, size_t size);
 extern HistoryVerdict history_check_register(const History *history,
 											 HistoryOperation **operations, size_t n,
 											 char **report);
+/* The same, for values that form a chain; HISTORY_TOO_HARD = they do not. */
+extern HistoryVerdict history_check_chain(const History *history,
+										  HistoryOperation **operations, size_t n,
+										  char **report);
 extern HistoryVerdict history_check_list(const History *history,
 										 HistoryOperation **operations, size_t n,
 										 char **report);

@@ -97,6 +97,9 @@ history_check_register(const History *history, HistoryOperation **operations, si
 	HistoryVerdict verdict;
 
 	n = settle_unknown(operations, n);
+	verdict = history_check_chain(history, operations, n, report);
+	if (verdict != HISTORY_TOO_HARD)
+		return verdict;
 	memset(&search, 0, sizeof(search));
 	search.history = history;
 	set_up(&search, operations, n);
@@ -139,7 +142,8 @@ settle_unknown(HistoryOperation **operations, size_t n)
 		greatest = operations[i]->argument > greatest ? operations[i]->argument : greatest;
 		greatest = operations[i]->expected > greatest ? operations[i]->expected : greatest;
 		greatest = operations[i]->result > greatest ? operations[i]->result : greatest;
-		failed_cas |= operations[i]->kind == HISTORY_CAS && !operations[i]->result;
+		failed_cas |= operations[i]->kind == HISTORY_CAS && !operations[i]->result &&
+			operations[i]->end != HISTORY_UNKNOWN_END;
 	}
 	writers = history_allocate(NULL, ((size_t) greatest + 1) * sizeof(int));
 	seen = history_allocate(NULL, ((size_t) greatest + 1) * sizeof(long));
