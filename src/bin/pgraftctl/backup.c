@@ -34,7 +34,7 @@
 #define NOT_A_STANDBY "application_name=pgraftctl"
 
 static bool rewind_directory(const char *data_directory, const char *conninfo);
-static bool clone_directory(const char *data_directory, const char *conninfo,
+static bool clone_directory(const char *data_directory, CtlSource *source,
 							const char *own_configuration);
 static bool put_back(const char *data_directory, const char *own_configuration);
 static char *saved_configuration(const char *data_directory);
@@ -54,7 +54,7 @@ ctl_base_backup(const char *data_directory, const char *conninfo)
 }
 
 bool
-ctl_rewind_or_clone(const char *data_directory, const char *conninfo, bool clone_only)
+ctl_rewind_or_clone(const char *data_directory, CtlSource *source, bool clone_only)
 {
 	char	   *path = psprintf("%s/pgraft.conf", data_directory);
 	char	   *own_configuration = NULL;
@@ -68,16 +68,19 @@ ctl_rewind_or_clone(const char *data_directory, const char *conninfo, bool clone
 	if (!clone_only)
 	{
 		printf("Rewinding \"%s\" ...\n", data_directory);
-		done = rewind_directory(data_directory, conninfo);
+		done = rewind_directory(data_directory, source->conninfo);
 		if (!done)
 			pg_log_info("rewinding was not possible, cloning instead");
 	}
 	if (done)
-		done = put_back(data_directory, own_configuration);
+	{
+		source->deposed = !ctl_is_still_primary(source);
+		done = put_back(data_directory, own_configuration) && !source->deposed;
+	}
 	else if (!ctl_end_requested)
 	{
 		printf("Cloning \"%s\" ...\n", data_directory);
-		done = clone_directory(data_directory, conninfo, own_configuration);
+		done = clone_directory(data_directory, source, own_configuration);
 	}
 	if (done && unlink(saved_configuration(data_directory)) != 0 && errno != ENOENT)
 		pg_log_warning("could not remove file \"%s\": %m", saved_configuration(data_directory));
@@ -123,15 +126,20 @@ rewind_directory(const char *data_directory, const char *conninfo)
 }
 
 static bool
-clone_directory(const char *data_directory, const char *conninfo, const char *own_configuration)
+clone_directory(const char *data_directory, CtlSource *source, const char *own_configuration)
 {
 	char	   *fresh = psprintf("%s.new", data_directory);
 	char	   *old = psprintf("%s.old", data_directory);
 	bool		exists = access(data_directory, F_OK) == 0;
+	bool		copied;
 
 	if (!ctl_directory_is_empty(fresh) && !rmtree(fresh, true))
 		return false;
-	if (!ctl_base_backup(fresh, conninfo) || !put_back(fresh, own_configuration))
+	copied = ctl_base_backup(fresh, source->conninfo);
+	source->deposed = !ctl_end_requested && !ctl_is_still_primary(source);
+	if (source->deposed && !ctl_directory_is_empty(fresh) && !rmtree(fresh, true))
+		return false;
+	if (!copied || source->deposed || ctl_end_requested || !put_back(fresh, own_configuration))
 		return false;
 	if (exists && rename(data_directory, old) != 0)
 	{

@@ -30,7 +30,10 @@ static bool check_member_options(const CtlOptions *options, const char *command)
 static bool make_cluster_directory(const CtlOptions *options);
 static char *administrator(const CtlOptions *options);
 static char *administrator_passfile(const CtlOptions *options);
-static PGconn *connect_to_primary(const CtlOptions *options, char **source, int *code);
+static bool fill_data_directory(const CtlOptions *options, const char *name, CtlSource *source);
+static bool remove_half_copy(const CtlOptions *options, const char *marker);
+static bool copy_primary(const CtlOptions *options, const char *name, CtlSource *source,
+						 bool *again);
 static bool prepare_database(const CtlOptions *options, const char *name);
 static bool make_role(PGconn *connection, const char *data_directory, const char *name);
 static char *local_conninfo(const CtlOptions *options);
@@ -95,8 +98,7 @@ cmd_join(int argc, char **argv)
 {
 	CtlOptions	options;
 	char	   *name;
-	char	   *source;
-	PGconn	   *primary;
+	CtlSource	source;
 	const char *parameters[5];
 	int			code;
 
@@ -111,25 +113,9 @@ cmd_join(int argc, char **argv)
 	if (!check_member_options(&options, "join"))
 		return CTL_USAGE;
 	name = ctl_member_name(&options);
-	primary = connect_to_primary(&options, &source, &code);
-	if (primary == NULL)
-		return code;
-	if (ctl_directory_is_empty(options.data_directory))
-	{
-		/* of data that was lost, when its consensus directory was not */
-		if (!ctl_forget_wal(options.data_directory) ||
-			!make_role(primary, options.data_directory, name))
-			return CTL_FAILED;
-		printf("Cloning %s ...\n", source);
-		if (!ctl_base_backup(options.data_directory,
-							 psprintf("%s %s application_name=pgraftctl", source,
-									  ctl_member_conninfo(&options, name))))
-			return CTL_FAILED;
-
-		/* the primary's list of synchronous standbys; the server writes its own */
-		(void) unlink(psprintf("%s/pgraft.auto.conf", options.data_directory));
-	}
-	if (!ctl_write_configuration(&options, name))
+	if (!ctl_find_primary(options.from, "", options.timeout_seconds, &source) ||
+		!fill_data_directory(&options, name, &source) ||
+		!ctl_write_configuration(&options, name))
 		return CTL_FAILED;
 	if (!ctl_server_is_running(options.data_directory) &&
 		ctl_start_server(options.data_directory, NULL, options.timeout_seconds) != CTL_OK)
@@ -140,48 +126,86 @@ cmd_join(int argc, char **argv)
 	parameters[2] = psprintf("%d", options.consensus_port);
 	parameters[3] = options.role;
 	parameters[4] = name;
-	pg_free(ctl_query_text(primary, "SELECT pgraft_add_node($1::int, $2, $3::int, $4, $5)"
+	pg_free(ctl_query_text(source.connection, "SELECT pgraft_add_node($1::int, $2, $3::int, $4, $5)"
 						   " WHERE NOT EXISTS (SELECT 1 FROM pgraft_get_nodes() WHERE node_id = $1::int)",
 						   5, parameters, &code));
 	if (code == CTL_OK &&
-		!ctl_wait_until(primary, psprintf("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_replication"
-										  " WHERE application_name = '%s' AND state = 'streaming')", name),
+		!ctl_wait_until(source.connection,
+						psprintf("SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_replication"
+								 " WHERE application_name = '%s' AND state = 'streaming')", name),
 						options.timeout_seconds, "the new member to follow the primary"))
 		code = CTL_FAILED;
-	PQfinish(primary);
+	ctl_forget_source(&source);
 	if (code == CTL_OK)
 		printf("Member %d (\"%s\") follows the primary, on port %d.\n", options.node_id, name,
 			   options.postgres_port);
 	return code;
 }
 
-/* Whatever member --from names; that one's connection is kept if it is the primary. */
-static PGconn *
-connect_to_primary(const CtlOptions *options, char **source, int *code)
+/* Unless it has a copy of the primary already.  The source may be another one then. */
+static bool
+fill_data_directory(const CtlOptions *options, const char *name, CtlSource *source)
 {
-	PGconn	   *connection = ctl_connect_string(psprintf("%s dbname=postgres", options->from));
-	char	   *is_primary;
+	char	   *marker = psprintf("%s.joining", options->data_directory);
+	bool		again = false;
 
-	*code = CTL_FAILED;
-	if (connection == NULL)
-		return NULL;
-	*source = ctl_query_text(connection, "SELECT pgraft_connection_string('primary')", 0, NULL, code);
-	is_primary = *code == CTL_OK ?
-		ctl_query_text(connection, "SELECT pgraft_is_primary()", 0, NULL, code) : NULL;
-	if (*code == CTL_OK && *source != NULL && is_primary != NULL && strcmp(is_primary, "t") == 0)
-		return connection;
-	PQfinish(connection);
-	if (*code != CTL_OK)
-		return NULL;
-	*code = CTL_FAILED;
-	if (*source == NULL)
+	if (!remove_half_copy(options, marker))
+		return false;
+	if (!ctl_directory_is_empty(options->data_directory))
+		return true;
+
+	/* of data that was lost, when its consensus directory was not */
+	if (!ctl_forget_wal(options->data_directory) || !ctl_write_file(marker, "", 0600))
+		return false;
+	while (!copy_primary(options, name, source, &again))
 	{
-		pg_log_error("the cluster has no primary now");
-		return NULL;
+		ctl_forget_source(source);
+		if (!again || !ctl_find_primary(options->from, "", options->timeout_seconds, source))
+			return false;
 	}
 
-	/* what was given besides host and port (user, password, ...) holds there, too */
-	return ctl_connect_string(psprintf("%s %s dbname=postgres", options->from, *source));
+	/* the primary's list of synchronous standbys; the server writes its own */
+	(void) unlink(psprintf("%s/pgraft.auto.conf", options->data_directory));
+	if (unlink(marker) == 0)
+		return true;
+	pg_log_error("could not remove file \"%s\": %m", marker);
+	return false;
+}
+
+/* Of a join that ended before it knew whose copy it is; never started. */
+static bool
+remove_half_copy(const CtlOptions *options, const char *marker)
+{
+	return access(marker, F_OK) != 0 ||
+		access(psprintf("%s/postmaster.opts", options->data_directory), F_OK) == 0 ||
+		ctl_directory_is_empty(options->data_directory) ||
+		rmtree(options->data_directory, false);
+}
+
+/* When it fails, the directory is empty again; *again = another source may do. */
+static bool
+copy_primary(const CtlOptions *options, const char *name, CtlSource *source, bool *again)
+{
+	int			code;
+	char	   *address;
+	bool		copied;
+
+	/* --from may go through a socket, where the member's role cannot log in */
+	*again = false;
+	address = ctl_query_text(source->connection, "SELECT pgraft_connection_string('primary')",
+							 0, NULL, &code);
+	if (address == NULL || !make_role(source->connection, options->data_directory, name))
+		return false;
+	printf("Cloning %s ...\n", address);
+	copied = ctl_base_backup(options->data_directory,
+							 psprintf("%s %s", address, ctl_member_conninfo(options, name)));
+	*again = !ctl_is_still_primary(source);
+	if (copied && !*again)
+		return true;
+	if (!ctl_directory_is_empty(options->data_directory) &&
+		!rmtree(options->data_directory, false))
+		*again = false;
+	return false;
 }
 
 static bool

@@ -31,7 +31,7 @@ int
 cmd_rejoin(int argc, char **argv)
 {
 	CtlOptions	options;
-	char	   *source;
+	CtlSource	source;
 
 	if (ctl_parse(argc, argv, "DftSy", &options) < 0)
 		return CTL_USAGE;
@@ -59,14 +59,12 @@ cmd_rejoin(int argc, char **argv)
 		return CTL_FAILED;
 	if (!ctl_recover_configuration(options.data_directory))
 		return CTL_FAILED;
-	source = ctl_find_source(&options);
-	if (source == NULL)
+	if (!ctl_find_source(&options, options.timeout_seconds, &source))
 	{
-		pg_log_error("no running primary is known");
 		pg_log_error_hint("Name it with --from, for example --from 'host=10.0.0.2 port=5432'.");
 		return CTL_FAILED;
 	}
-	if (ctl_mend(&options, source) != CTL_OK)
+	if (ctl_mend(&options, &source) != CTL_OK)
 		return CTL_FAILED;
 	if (!options.no_start &&
 		ctl_start_server(options.data_directory, NULL, options.timeout_seconds) != CTL_OK)
@@ -76,15 +74,28 @@ cmd_rejoin(int argc, char **argv)
 }
 
 int
-ctl_mend(const CtlOptions *options, const char *source)
+ctl_mend(const CtlOptions *options, CtlSource *source)
 {
 	bool		may_rewind;
+	bool		mended = take_verdict(options->data_directory, &may_rewind);
 
-	if (!take_verdict(options->data_directory, &may_rewind) ||
-		!ctl_rewind_or_clone(options->data_directory, source, !may_rewind) ||
-		!ctl_forget_wal(options->data_directory))
-		return CTL_FAILED;
-	return CTL_OK;
+	/* a switchover need not wait for it */
+	PQfinish(source->connection);
+	source->connection = NULL;
+	if (mended)
+		while (!(mended = ctl_rewind_or_clone(options->data_directory, source, !may_rewind)))
+		{
+			bool		again = source->deposed && !ctl_end_requested;
+
+			may_rewind = false;
+			ctl_forget_source(source);
+			if (!again || !ctl_find_source(options, options->timeout_seconds, source))
+				break;
+			PQfinish(source->connection);
+			source->connection = NULL;
+		}
+	ctl_forget_source(source);
+	return mended && ctl_forget_wal(options->data_directory) ? CTL_OK : CTL_FAILED;
 }
 
 bool
@@ -98,8 +109,8 @@ ctl_mending_was_interrupted(const char *data_directory)
 }
 
 /*
- * Whether the server said that rewinding will do (local_state.c).  Asked once: a
- * rewind that does not come to its end leaves nothing that could be rewound.
+ * Whether rewinding will do.  Asked once: a rewind that does not come to its end
+ * leaves nothing that could be rewound.
  */
 static bool
 take_verdict(const char *data_directory, bool *may_rewind)
@@ -144,40 +155,42 @@ ctl_lock_supervisor(const char *data_directory)
 }
 
 /*
- * --from, or the hosts that this server noted last: the one among them that
- * accepts writes.  User and password are those of primary_conninfo.
+ * --from, or the hosts that this server noted last: the one among them that is
+ * the primary.  User and password of the copy are those of primary_conninfo.
  */
-char *
-ctl_find_source(const CtlOptions *options)
+bool
+ctl_find_source(const CtlOptions *options, int seconds, CtlSource *source)
 {
 	char	   *hosts_file = psprintf("%s/hosts", ctl_consensus_directory(options->data_directory));
 	char	   *credentials = ctl_read_setting(options->data_directory, "primary_conninfo");
 	char	   *hosts;
-	PGconn	   *connection;
-	char	   *source;
-	bool		ready;
 
 	if (options->from != NULL)
 		hosts = pg_strdup(options->from);
-	else if (access(hosts_file, F_OK) != 0 || !ctl_read_file(hosts_file, &hosts))
-		return NULL;
+	else if (access(hosts_file, F_OK) != 0)
+	{
+		pg_log_error("no running primary is known");
+		return false;
+	}
+	else if (!ctl_read_file(hosts_file, &hosts))
+		return false;
 	hosts[strcspn(hosts, "\n")] = '\0';
-	connection = ctl_connect_string(psprintf("%s %s dbname=postgres target_session_attrs=read-write connect_timeout=5",
-											 credentials != NULL ? credentials : "", hosts));
-	if (connection == NULL)
-		return NULL;
-	source = psprintf("%s host=%s port=%s", credentials != NULL ? credentials : "",
-					  PQhost(connection), PQport(connection));
+	if (credentials == NULL)
+		credentials = pg_strdup("");
+	if (!ctl_find_primary(hosts, credentials, seconds, source))
+		return false;
+	source->conninfo = psprintf("%s %s", credentials, source->address);
 
 	/*
 	 * pg_rewind takes the source's timeline from its last checkpoint; before a
 	 * new primary's first one it would find that nothing needs to be done.
 	 */
-	ready = ctl_wait_until(connection,
-						   "SELECT lpad(upper(to_hex(timeline_id)), 8, '0') ="
-						   " left(pg_walfile_name(pg_current_wal_lsn()), 8)"
-						   " FROM pg_control_checkpoint()", options->timeout_seconds,
-						   "the new primary's first checkpoint");
-	PQfinish(connection);
-	return ready ? source : NULL;
+	if (ctl_wait_until(source->connection,
+					   "SELECT lpad(upper(to_hex(timeline_id)), 8, '0') ="
+					   " left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+					   " FROM pg_control_checkpoint()", options->timeout_seconds,
+					   "the new primary's first checkpoint"))
+		return true;
+	ctl_forget_source(source);
+	return false;
 }

@@ -39,7 +39,8 @@
 typedef struct Life
 {
 	bool		ready;			/* it accepted connections */
-	char	   *source;			/* stopped to be mended from there */
+	bool		mend;			/* stopped for that */
+	CtlSource	source;			/* from there */
 	int			status;			/* of waitpid() */
 } Life;
 
@@ -84,22 +85,24 @@ cmd_run(int argc, char **argv)
 	install_handlers();
 	while (!ctl_end_requested)
 	{
-		Life		life = {false, NULL, 0};
+		Life		life;
+
+		memset(&life, 0, sizeof(life));
 
 		/* half a rewind is nothing to start from */
 		if (ctl_mending_was_interrupted(options.data_directory))
-			life.source = ctl_recover_configuration(options.data_directory) ?
-				ctl_find_source(&options) : NULL;
+			life.mend = ctl_recover_configuration(options.data_directory) &&
+				ctl_find_source(&options, 0, &life.source);
 		else
 			live(&options, &life);
 		if (ctl_end_requested)
 			break;
 		if (life.ready)
 			backoff = FIRST_BACKOFF_MS;
-		if (life.source != NULL)
+		if (life.mend)
 		{
 			notify_systemd("STATUS=getting the data of the primary");
-			if (ctl_mend(&options, life.source) == CTL_OK)
+			if (ctl_mend(&options, &life.source) == CTL_OK)
 				continue;
 		}
 		else if (WIFEXITED(life.status) && WEXITSTATUS(life.status) == NOT_EXECUTED)
@@ -135,7 +138,7 @@ live(const CtlOptions *options, Life *life)
 	{
 		char	   *now;
 
-		if (ctl_end_requested || life->source != NULL)
+		if (ctl_end_requested || life->mend)
 		{
 			if (ctl_end_requested)
 				notify_systemd("STOPPING=1");
@@ -164,8 +167,8 @@ live(const CtlOptions *options, Life *life)
 					pg_log_info("the server in \"%s\" cannot follow, getting the data of the primary",
 								options->data_directory);
 				complained = true;
-				life->source = ctl_find_source(options);
-				if (life->source != NULL)
+				life->mend = ctl_find_source(options, 0, &life->source);
+				if (life->mend)
 					continue;
 			}
 			pg_free(now);

@@ -20,6 +20,7 @@
 #include "fe_utils/print.h"
 
 static PGconn *finish_connect(PGconn *connection);
+static void find_functions(PGconn *connection);
 static void report(PGconn *connection, PGresult *result, int *code);
 
 PGconn *
@@ -63,6 +64,19 @@ ctl_connect_string(const char *conninfo)
 	return finish_connect(PQconnectdbParams(keywords, values, 1));
 }
 
+PGconn *
+ctl_try_connect(const char *conninfo)
+{
+	const char *keywords[] = {"dbname", "fallback_application_name", NULL};
+	const char *values[] = {conninfo, "pgraftctl", NULL};
+	PGconn	   *connection = PQconnectdbParams(keywords, values, 1);
+
+	if (connection == NULL)
+		pg_fatal("out of memory");
+	find_functions(connection);
+	return connection;
+}
+
 static PGconn *
 finish_connect(PGconn *connection)
 {
@@ -74,10 +88,18 @@ finish_connect(PGconn *connection)
 		PQfinish(connection);
 		return NULL;
 	}
+	find_functions(connection);
+	return connection;
+}
+
+static void
+find_functions(PGconn *connection)
+{
+	if (PQstatus(connection) != CONNECTION_OK)
+		return;
 
 	/* names of functions are looked up where the extension is, not elsewhere */
 	PQclear(PQexec(connection, "SELECT pg_catalog.set_config('search_path', coalesce((SELECT quote_ident(n.nspname) FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pgraft') || ', ', '') || 'pg_catalog', false)"));
-	return connection;
 }
 
 PGresult *

@@ -8,6 +8,7 @@
  *		connection.c	libpq: connect, query, print as table or JSON
  *		process.c		other programs: run, find, start and stop a server
  *		files.c			configuration and small files, written durably
+ *		source.c		whom to copy: the primary, before and after
  *		backup.c		base backup and rewind of a data directory
  *		cmd_*.c			the commands
  *
@@ -80,6 +81,8 @@ extern bool ctl_confirm(const CtlOptions *options, const char *question);
 /* NULL after a message. */
 extern PGconn *ctl_connect(const CtlOptions *options);
 extern PGconn *ctl_connect_string(const char *conninfo);
+/* Open or not, without a message; never NULL. */
+extern PGconn *ctl_try_connect(const char *conninfo);
 /* A result with rows, or NULL after a message (*code set by SQLSTATE). */
 extern PGresult *ctl_query(PGconn *connection, const char *sql, int n_params,
 						   const char *const *params, int *code);
@@ -131,16 +134,40 @@ extern bool ctl_write_passfile(const char *data_directory, const char *user,
 							   const char *password);
 extern char *ctl_member_name(const CtlOptions *options);
 
+/* ---- source.c ---- */
+/* A server that was the primary when it was asked; strings are palloc'd. */
+typedef struct CtlSource
+{
+	PGconn	   *connection;		/* NULL once it is not needed any more */
+	char	   *login;			/* the connection string without the address */
+	char	   *address;		/* "host=... port=..." */
+	char	   *epoch;			/* of which it is the primary */
+	char	   *conninfo;		/* to copy it, filled in by the caller */
+	bool		deposed;		/* it was the primary no longer after the copy */
+} CtlSource;
+
+/*
+ * Asks the hosts of the connection string `from` in turn, then the members that
+ * those name, for up to `seconds` while one of them answers.  `credentials` hold
+ * where `from` says nothing else; "" = none.  False after a message.
+ */
+extern bool ctl_find_primary(const char *from, const char *credentials, int seconds,
+							 CtlSource *source);
+/* Whether it is, after a copy, the primary of the same epoch still or again. */
+extern bool ctl_is_still_primary(const CtlSource *source);
+extern void ctl_forget_source(CtlSource *source);
+
 /* ---- backup.c ---- */
 /* Fills an empty data directory from a server; shows progress. */
 extern bool ctl_base_backup(const char *data_directory, const char *conninfo);
 /*
- * Makes a stopped data directory a standby of `conninfo` again.  After an
+ * Makes a stopped data directory a standby of `source` again.  After an
  * interruption ctl_recover_configuration() brings the own configuration back;
- * false after a message.
+ * false after a message.  False with source->deposed: what was copied is not the
+ * primary's, and must be cloned from another source.
  */
 extern bool ctl_recover_configuration(const char *data_directory);
-extern bool ctl_rewind_or_clone(const char *data_directory, const char *conninfo,
+extern bool ctl_rewind_or_clone(const char *data_directory, CtlSource *source,
 								bool clone_only);
 /* Whose WAL a data directory has, when that is no longer true of it. */
 extern bool ctl_forget_wal(const char *data_directory);
@@ -150,10 +177,10 @@ extern char *ctl_consensus_directory(const char *data_directory);
 /* ---- cmd_rejoin.c ---- */
 /* A message and false when another process of pgraftctl has it. */
 extern bool ctl_lock_supervisor(const char *data_directory);
-/* Connection string of the primary, palloc'd; NULL when none is known. */
-extern char *ctl_find_source(const CtlOptions *options);
-/* Of a stopped server; exit code. */
-extern int	ctl_mend(const CtlOptions *options, const char *source);
+/* The primary, with its connection string; looks for `seconds`, false after a message. */
+extern bool ctl_find_source(const CtlOptions *options, int seconds, CtlSource *source);
+/* Of a stopped server; exit code.  The source is forgotten. */
+extern int	ctl_mend(const CtlOptions *options, CtlSource *source);
 extern bool ctl_mending_was_interrupted(const char *data_directory);
 
 /* ---- commands ---- */
