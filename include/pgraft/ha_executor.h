@@ -28,9 +28,12 @@ typedef struct PgraftHaWal
 extern bool pgraft_ha_read_wal(PgraftHaWal *wal);
 /* Durable when it returns; raises ERROR. */
 extern void pgraft_ha_write_wal(const PgraftHaWal *wal);
-/* For pgraftctl rejoin: REWIND or RECLONE of PgraftHaMemberState, anything else
- * removes it; raises ERROR. */
-extern void pgraft_ha_write_verdict(int state);
+/*
+ * For pgraftctl rejoin: REWIND or RECLONE of PgraftHaMemberState, given against the
+ * primary of `epoch` to a server whose WAL ends on `timeline`; anything else removes
+ * it; raises ERROR.
+ */
+extern void pgraft_ha_write_verdict(int state, uint64 epoch, uint32 timeline);
 /* Creates or removes a file of the consensus directory, durably; raises ERROR. */
 extern void pgraft_ha_create_file(const char *path, const char *contents);
 extern void pgraft_ha_remove_file(const char *path);

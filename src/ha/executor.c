@@ -535,7 +535,7 @@ follow(void)
 	verdict = pgraft_ha_judge_wal(&document, wal.epoch, wal.tag, local.timeline, local.lsn);
 	if (verdict == PGRAFT_HA_MEMBER_STREAMING)
 	{
-		pgraft_ha_write_verdict(verdict);
+		pgraft_ha_write_verdict(verdict, document.epoch, local.timeline);
 		pgraft_ha_open(document.epoch, primary->host, primary->port);
 		local.failure[0] = '\0';
 		set_role(PGRAFT_HA_ROLE_STANDBY, "");
@@ -584,12 +584,14 @@ went_back(void)
 static long
 cannot_follow(int verdict)
 {
+	static uint64 judged_epoch = 0;
 	const char *failure = verdict == PGRAFT_HA_MEMBER_RECLONE ? "must be cloned again" :
 		"must be rewound";
 	PgraftHaCommand command;
 
-	if (strcmp(local.failure, failure) != 0)
-		pgraft_ha_write_verdict(verdict);
+	if (judged_epoch != document.epoch || strcmp(local.failure, failure) != 0)
+		pgraft_ha_write_verdict(verdict, document.epoch, local.timeline);
+	judged_epoch = document.epoch;
 	strlcpy(local.failure, failure, sizeof(local.failure));
 	set_role(PGRAFT_HA_ROLE_REWIND, "waiting for pgraftctl rejoin");
 	if (may_tell(&last_told))

@@ -17,11 +17,16 @@
  * walreceiver before it acknowledges the first WAL of a new epoch, and by
  * "pgraft ha" before a promotion; the two never run at the same time.
  *
- * Beside it, "rejoin" is there while this server cannot follow: one word, "rewind"
- * or "reclone", for pgraftctl, which has no server to ask.  Without it pgraftctl
- * may not rewind: pg_rewind cannot tell apart timelines with equal numbers.  It
- * removes the file before it begins, so that a rewind that came to no end, whose
- * result nobody can use, is followed by a clone.
+ * Beside it, "rejoin" is there while this server cannot follow: one line of text,
+ *
+ *		<rewind or reclone> epoch <n> timeline <n>
+ *
+ * for pgraftctl, which has no server to ask: what must be done to follow the primary
+ * of that epoch, and on which timeline this server's WAL ends.  For another epoch's
+ * primary it says nothing, which may have promoted itself to a timeline of the same
+ * number.  Without it pgraftctl may not rewind: pg_rewind cannot tell apart timelines
+ * with equal numbers.  It writes "begun" there before it begins, so that a rewind
+ * that came to no end, whose result nobody can use, is followed by a clone.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -131,13 +136,15 @@ pgraft_ha_write_wal(const PgraftHaWal *wal)
 }
 
 void
-pgraft_ha_write_verdict(int state)
+pgraft_ha_write_verdict(int state, uint64 epoch, uint32 timeline)
 {
 	char	   *directory = pgraft_storage_directory();
 	char	   *path = psprintf("%s/rejoin", directory);
 
 	if (state == PGRAFT_HA_MEMBER_REWIND || state == PGRAFT_HA_MEMBER_RECLONE)
-		pgraft_ha_create_file(path, psprintf("%s\n", pgraft_ha_member_state_name(state)));
+		pgraft_ha_create_file(path, psprintf("%s epoch %llu timeline %u\n",
+											 pgraft_ha_member_state_name(state),
+											 (unsigned long long) epoch, timeline));
 	else
 		pgraft_ha_remove_file(path);
 	pfree(path);

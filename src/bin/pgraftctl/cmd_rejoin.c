@@ -9,6 +9,10 @@
  * for so long, and the file "rejoin" in the consensus directory says "begun":
  * whoever comes next puts the copy back and clones.
  *
+ * pg_rewind takes two timelines of equal numbers for one timeline, and then does
+ * nothing, successfully.  Whether it will do, the server says (local_state.c), and
+ * only for the epoch that it knows of; the numbers are compared here as well.
+ *
  * Copyright (c) 2026, pgraft contributors
  *
  * IDENTIFICATION
@@ -22,9 +26,15 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+
 #define BEGUN "begun\n"
 
-static bool take_verdict(const char *data_directory, bool *may_rewind);
+static bool take_verdict(const char *data_directory, const CtlSource *source, bool *may_rewind);
+static bool rewinding_will_do(const char *data_directory, const char *verdict,
+							  const CtlSource *source);
+static bool timeline_of_source(const CtlSource *source, TimeLineID *timeline);
 static char *rejoin_file(const char *data_directory);
 
 int
@@ -77,7 +87,7 @@ int
 ctl_mend(const CtlOptions *options, CtlSource *source)
 {
 	bool		may_rewind;
-	bool		mended = take_verdict(options->data_directory, &may_rewind);
+	bool		mended = take_verdict(options->data_directory, source, &may_rewind);
 
 	/* a switchover need not wait for it */
 	PQfinish(source->connection);
@@ -113,7 +123,7 @@ ctl_mending_was_interrupted(const char *data_directory)
  * leaves nothing that could be rewound.
  */
 static bool
-take_verdict(const char *data_directory, bool *may_rewind)
+take_verdict(const char *data_directory, const CtlSource *source, bool *may_rewind)
 {
 	char	   *path = rejoin_file(data_directory);
 	char	   *verdict = NULL;
@@ -124,8 +134,49 @@ take_verdict(const char *data_directory, bool *may_rewind)
 	else if (!ctl_read_file(path, &verdict))
 		return false;
 	else
-		*may_rewind = strcmp(verdict, "rewind\n") == 0;
+		*may_rewind = rewinding_will_do(data_directory, verdict, source);
 	return ctl_write_file(path, BEGUN, 0600);
+}
+
+static bool
+rewinding_will_do(const char *data_directory, const char *verdict, const CtlSource *source)
+{
+	char		epoch[32];
+	TimeLineID	own;
+	TimeLineID	timeline;
+	ControlFileData *control;
+	bool		intact;
+
+	if (sscanf(verdict, "rewind epoch %31[0-9] timeline %u", epoch, &own) != 2)
+		return false;
+	if (strcmp(epoch, source->epoch) != 0)
+	{
+		pg_log_info("this server said for epoch %s that rewinding will do, and the primary's is %s: cloning instead",
+					epoch, source->epoch);
+		return false;
+	}
+	control = get_controlfile(data_directory, &intact);
+	if (!intact || !timeline_of_source(source, &timeline))
+		return false;
+	if (timeline != own && timeline != control->checkPointCopy.ThisTimeLineID &&
+		timeline != control->minRecoveryPointTLI)
+		return true;
+	pg_log_info("this server and the primary are on different timelines of the same number, %u: cloning instead",
+				timeline);
+	return false;
+}
+
+/* As pg_rewind sees it. */
+static bool
+timeline_of_source(const CtlSource *source, TimeLineID *timeline)
+{
+	int			code;
+	char	   *text = ctl_query_text(source->connection,
+									  "SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()",
+									  0, NULL, &code);
+
+	*timeline = text != NULL ? (TimeLineID) strtoul(text, NULL, 10) : 0;
+	return *timeline != 0;
 }
 
 static char *
