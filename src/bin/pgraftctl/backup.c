@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "common/file_utils.h"
+#include "port/pg_crc32c.h"
 
 /*
  * Under the member's own name the stream of a base backup would count as that
@@ -197,6 +198,30 @@ ctl_forget_wal(const char *data_directory)
 		}
 	}
 	return true;
+}
+
+/*
+ * Noted before the first WAL of an epoch is confirmed (local_state.c).  One that is
+ * damaged says nothing.
+ */
+uint64
+ctl_confirmed_epoch(const char *data_directory)
+{
+	char	   *path = psprintf("%s/ha_state", ctl_consensus_directory(data_directory));
+	char	   *line;
+	char	   *stored;
+	char	   *epoch;
+	pg_crc32c	crc;
+
+	if (access(path, F_OK) != 0 || !ctl_read_file(path, &line) ||
+		(stored = strstr(line, " crc ")) == NULL)
+		return 0;
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, line, stored - line);
+	FIN_CRC32C(crc);
+	epoch = strstr(line, " epoch ");
+	return epoch != NULL && (pg_crc32c) strtoul(stored + 5, NULL, 16) == crc ?
+		strtou64(epoch + 7, NULL, 10) : 0;
 }
 
 char *

@@ -113,7 +113,8 @@ cmd_join(int argc, char **argv)
 	if (!check_member_options(&options, "join"))
 		return CTL_USAGE;
 	name = ctl_member_name(&options);
-	if (!ctl_find_primary(options.from, "", options.timeout_seconds, &source) ||
+	if (!ctl_find_primary(options.from, "", options.timeout_seconds,
+						  ctl_confirmed_epoch(options.data_directory), &source) ||
 		!fill_data_directory(&options, name, &source) ||
 		!ctl_write_configuration(&options, name))
 		return CTL_FAILED;
@@ -154,18 +155,22 @@ fill_data_directory(const CtlOptions *options, const char *name, CtlSource *sour
 	if (!ctl_directory_is_empty(options->data_directory))
 		return true;
 
-	/* of data that was lost, when its consensus directory was not */
-	if (!ctl_forget_wal(options->data_directory) || !ctl_write_file(marker, "", 0600))
+	if (!ctl_write_file(marker, "", 0600))
 		return false;
 	while (!copy_primary(options, name, source, &again))
 	{
 		ctl_forget_source(source);
-		if (!again || !ctl_find_primary(options->from, "", options->timeout_seconds, source))
+		if (!again || !ctl_find_primary(options->from, "", options->timeout_seconds,
+										 ctl_confirmed_epoch(options->data_directory), source))
 			return false;
 	}
 
 	/* the primary's list of synchronous standbys; the server writes its own */
 	(void) unlink(psprintf("%s/pgraft.auto.conf", options->data_directory));
+
+	/* of data that was lost, when its consensus directory was not */
+	if (!ctl_forget_wal(options->data_directory))
+		return false;
 	if (unlink(marker) == 0)
 		return true;
 	pg_log_error("could not remove file \"%s\": %m", marker);

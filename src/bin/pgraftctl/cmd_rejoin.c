@@ -69,7 +69,7 @@ cmd_rejoin(int argc, char **argv)
 		return CTL_FAILED;
 	if (!ctl_recover_configuration(options.data_directory))
 		return CTL_FAILED;
-	if (!ctl_find_source(&options, options.timeout_seconds, &source))
+	if (!ctl_find_source(&options, options.timeout_seconds, true, &source))
 	{
 		pg_log_error_hint("Name it with --from, for example --from 'host=10.0.0.2 port=5432'.");
 		return CTL_FAILED;
@@ -99,7 +99,7 @@ ctl_mend(const CtlOptions *options, CtlSource *source)
 
 			may_rewind = false;
 			ctl_forget_source(source);
-			if (!again || !ctl_find_source(options, options->timeout_seconds, source))
+			if (!again || !ctl_find_source(options, options->timeout_seconds, true, source))
 				break;
 			PQfinish(source->connection);
 			source->connection = NULL;
@@ -210,7 +210,7 @@ ctl_lock_supervisor(const char *data_directory)
  * the primary.  User and password of the copy are those of primary_conninfo.
  */
 bool
-ctl_find_source(const CtlOptions *options, int seconds, CtlSource *source)
+ctl_find_source(const CtlOptions *options, int seconds, bool stopped, CtlSource *source)
 {
 	char	   *hosts_file = psprintf("%s/hosts", ctl_consensus_directory(options->data_directory));
 	char	   *credentials = ctl_read_setting(options->data_directory, "primary_conninfo");
@@ -228,8 +228,12 @@ ctl_find_source(const CtlOptions *options, int seconds, CtlSource *source)
 	hosts[strcspn(hosts, "\n")] = '\0';
 	if (credentials == NULL)
 		credentials = pg_strdup("");
-	if (!ctl_find_primary(hosts, credentials, seconds, source))
+	if (!ctl_find_primary(hosts, credentials, seconds,
+						  stopped ? ctl_confirmed_epoch(options->data_directory) : 0, source))
 		return false;
+
+	/* from now on it will be */
+	source->confirmed = ctl_confirmed_epoch(options->data_directory);
 	source->conninfo = psprintf("%s %s", credentials, source->address);
 
 	/*

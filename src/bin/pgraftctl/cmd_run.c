@@ -92,7 +92,7 @@ cmd_run(int argc, char **argv)
 		/* half a rewind is nothing to start from */
 		if (ctl_mending_was_interrupted(options.data_directory))
 			life.mend = ctl_recover_configuration(options.data_directory) &&
-				ctl_find_source(&options, 0, &life.source);
+				ctl_find_source(&options, 0, true, &life.source);
 		else
 			live(&options, &life);
 		if (ctl_end_requested)
@@ -167,7 +167,7 @@ live(const CtlOptions *options, Life *life)
 					pg_log_info("the server in \"%s\" cannot follow, getting the data of the primary",
 								options->data_directory);
 				complained = true;
-				life->mend = ctl_find_source(options, 0, &life->source);
+				life->mend = ctl_find_source(options, 0, false, &life->source);
 				if (life->mend)
 					continue;
 			}

@@ -139,21 +139,28 @@ extern char *ctl_member_name(const CtlOptions *options);
 typedef struct CtlSource
 {
 	PGconn	   *connection;		/* NULL once it is not needed any more */
-	char	   *login;			/* the connection string without the address */
+	char	   *from;			/* the connection string that it was found by */
+	char	   *login;			/* that without the address */
 	char	   *address;		/* "host=... port=..." */
 	char	   *epoch;			/* of which it is the primary */
 	char	   *conninfo;		/* to copy it, filled in by the caller */
+	uint64		confirmed;		/* newest epoch whose WAL the member to be filled has
+								 * confirmed; 0 = not known */
 	bool		deposed;		/* it was the primary no longer after the copy */
 } CtlSource;
 
 /*
  * Asks the hosts of the connection string `from` in turn, then the members that
  * those name, for up to `seconds` while one of them answers.  `credentials` hold
- * where `from` says nothing else; "" = none.  False after a message.
+ * where `from` says nothing else; "" = none.  Then, with `confirmed`, a primary of
+ * that or a newer epoch that has no lease.  False after a message.
  */
 extern bool ctl_find_primary(const char *from, const char *credentials, int seconds,
-							 CtlSource *source);
-/* Whether it is, after a copy, the primary of the same epoch still or again. */
+							 uint64 confirmed, CtlSource *source);
+/*
+ * Whether it is, after a copy, the primary of the same epoch still or again; or
+ * fenced, of an epoch not older than `confirmed`, while nobody else is the primary.
+ */
 extern bool ctl_is_still_primary(const CtlSource *source);
 extern void ctl_forget_source(CtlSource *source);
 
@@ -171,14 +178,20 @@ extern bool ctl_rewind_or_clone(const char *data_directory, CtlSource *source,
 								bool clone_only);
 /* Whose WAL a data directory has, when that is no longer true of it. */
 extern bool ctl_forget_wal(const char *data_directory);
+/* The newest epoch whose WAL the server confirmed; 0 when it has not noted any. */
+extern uint64 ctl_confirmed_epoch(const char *data_directory);
 /* pgraft.data_dir, or where it is without that setting. */
 extern char *ctl_consensus_directory(const char *data_directory);
 
 /* ---- cmd_rejoin.c ---- */
 /* A message and false when another process of pgraftctl has it. */
 extern bool ctl_lock_supervisor(const char *data_directory);
-/* The primary, with its connection string; looks for `seconds`, false after a message. */
-extern bool ctl_find_source(const CtlOptions *options, int seconds, CtlSource *source);
+/*
+ * The primary, with its connection string; looks for `seconds`, false after a
+ * message.  `stopped`: our server is, which the primary's lease may lack.
+ */
+extern bool ctl_find_source(const CtlOptions *options, int seconds, bool stopped,
+							CtlSource *source);
 /* Of a stopped server; exit code.  The source is forgotten. */
 extern int	ctl_mend(const CtlOptions *options, CtlSource *source);
 extern bool ctl_mending_was_interrupted(const char *data_directory);

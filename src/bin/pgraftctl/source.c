@@ -12,6 +12,11 @@
  * says is true of that moment only, it is asked again when the copy is complete.
  * If it is the primary of the same epoch then, it was one all the time.
  *
+ * Members that are away to be copied are missing for the lease: where most are,
+ * nobody has one until a copy is complete.  So when there is no primary at all, one
+ * without a lease will do if its epoch is not older than the newest whose WAL the
+ * member has confirmed: it then has all that the member is counted for.
+ *
  * Copyright (c) 2026, pgraft contributors
  *
  * IDENTIFICATION
@@ -46,6 +51,8 @@ typedef struct Candidates
 	char	   *address[MAX_CANDIDATES];
 	bool		answered;		/* one of them did */
 	PQExpBuffer reasons;		/* why none will do */
+	uint64		confirmed;		/* see CtlSource */
+	CtlSource	fenced;			/* the best without a lease, if there is one */
 } Candidates;
 
 static bool take_apart(const char *conninfo, Parts *parts, PQExpBuffer reasons);
@@ -56,11 +63,14 @@ static void append_value(PQExpBuffer text, const char *keyword, const char *valu
 static void append_reason(Candidates *candidates, const char *address, const char *reason);
 static bool ask_candidate(Candidates *candidates, const char *address, const char *login,
 						  CtlSource *source);
+static void take_source(CtlSource *source, PGconn *connection, const char *login,
+						const char *address, char *epoch);
 static bool is_primary(PGconn *connection, char **epoch);
 
 /* Once more only while somebody answers: else nobody is about to be promoted. */
 bool
-ctl_find_primary(const char *from, const char *credentials, int seconds, CtlSource *source)
+ctl_find_primary(const char *from, const char *credentials, int seconds, uint64 confirmed,
+				 CtlSource *source)
 {
 	static char *said = NULL;
 	time_t		end = time(NULL) + seconds;
@@ -75,6 +85,7 @@ ctl_find_primary(const char *from, const char *credentials, int seconds, CtlSour
 
 		memset(&candidates, 0, sizeof(candidates));
 		candidates.reasons = createPQExpBuffer();
+		candidates.confirmed = confirmed;
 		if (take_apart(from, &parts, candidates.reasons))
 			add_candidates(&candidates, &parts);
 
@@ -82,6 +93,15 @@ ctl_find_primary(const char *from, const char *credentials, int seconds, CtlSour
 		for (i = 0; i < candidates.n && !found && !ctl_end_requested; i++)
 			found = ask_candidate(&candidates, candidates.address[i],
 								  psprintf("%s %s", credentials, parts.login), source);
+		if (!found && candidates.fenced.connection != NULL && time(NULL) >= end)
+		{
+			pg_log_info("no server has a lease, taking the primary of epoch %s at %s",
+						candidates.fenced.epoch, candidates.fenced.address);
+			*source = candidates.fenced;
+			found = true;
+		}
+		else
+			ctl_forget_source(&candidates.fenced);
 		if (!found && (said == NULL || strcmp(said, candidates.reasons->data) != 0))
 		{
 			pg_log_error("no running primary is known");
@@ -90,6 +110,11 @@ ctl_find_primary(const char *from, const char *credentials, int seconds, CtlSour
 			said = pg_strdup(candidates.reasons->data);
 		}
 		destroyPQExpBuffer(candidates.reasons);
+		if (found)
+		{
+			source->from = pg_strdup(from);
+			source->confirmed = confirmed;
+		}
 		if (found || !candidates.answered || ctl_end_requested || time(NULL) >= end)
 			return found;
 		pg_usleep(LOOK_AGAIN_US);
@@ -129,6 +154,16 @@ ctl_is_still_primary(const CtlSource *source)
 			return false;
 		if ((primary && !same) || time(NULL) >= end)
 		{
+			CtlSource	other;
+
+			/* fenced, as long as nobody else is the primary */
+			if (same && source->confirmed != 0 &&
+				strtou64(source->epoch, NULL, 10) >= source->confirmed)
+			{
+				if (!ctl_find_primary(source->from, source->login, 0, 0, &other))
+					return true;
+				ctl_forget_source(&other);
+			}
 			pg_log_info("the server at %s is no longer the primary of epoch %s",
 						source->address, source->epoch);
 			return false;
@@ -265,10 +300,7 @@ ask_candidate(Candidates *candidates, const char *address, const char *login,
 	candidates->answered = true;
 	if (is_primary(connection, &epoch))
 	{
-		source->connection = connection;
-		source->login = pg_strdup(login);
-		source->address = pg_strdup(address);
-		source->epoch = epoch;
+		take_source(source, connection, login, address, epoch);
 		return true;
 	}
 	append_reason(candidates, address, epoch != NULL ? "it is not the primary" :
@@ -279,23 +311,46 @@ ask_candidate(Candidates *candidates, const char *address, const char *login,
 		take_apart(PQgetvalue(members, 0, 0), &parts, candidates->reasons))
 		add_candidates(candidates, &parts);
 	PQclear(members);
-	PQfinish(connection);
+	if (epoch != NULL && candidates->confirmed != 0 &&
+		strtou64(epoch, NULL, 10) >= candidates->confirmed &&
+		(candidates->fenced.epoch == NULL ||
+		 strtou64(epoch, NULL, 10) > strtou64(candidates->fenced.epoch, NULL, 10)))
+	{
+		ctl_forget_source(&candidates->fenced);
+		take_source(&candidates->fenced, connection, login, address, epoch);
+	}
+	else
+		PQfinish(connection);
 	return false;
 }
 
-/* Now, and of which epoch; "" when of none, NULL when it does not say. */
+static void
+take_source(CtlSource *source, PGconn *connection, const char *login, const char *address,
+			char *epoch)
+{
+	source->connection = connection;
+	source->login = pg_strdup(login);
+	source->address = pg_strdup(address);
+	source->epoch = epoch;
+}
+
+/*
+ * Whether it may write now, and the epoch for which it was promoted, fenced or not:
+ * "" when for none, NULL when it does not say.
+ */
 static bool
 is_primary(PGconn *connection, char **epoch)
 {
-	PGresult   *result = PQexec(connection, "SELECT accepts_writes, promoted_epoch FROM pg_stat_pgraft_ha");
+	PGresult   *result = PQexec(connection,
+								"SELECT accepts_writes, CASE WHEN NOT pg_catalog.pg_is_in_recovery()"
+								" THEN promoted_epoch END FROM pg_stat_pgraft_ha");
 	bool		primary = false;
 
 	*epoch = NULL;
-	if (PQresultStatus(result) == PGRES_TUPLES_OK)
+	if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
 	{
-		primary = PQntuples(result) == 1 && PQgetvalue(result, 0, 0)[0] == 't' &&
-			!PQgetisnull(result, 0, 1);
-		*epoch = pg_strdup(primary ? PQgetvalue(result, 0, 1) : "");
+		*epoch = pg_strdup(PQgetvalue(result, 0, 1));
+		primary = PQgetvalue(result, 0, 0)[0] == 't' && (*epoch)[0] != '\0';
 	}
 	PQclear(result);
 	return primary;
