@@ -207,7 +207,8 @@ typedef enum PgraftHaCommandKind
 	/* epoch, member, state: what the primary sees (STREAMING, LAGGING) or the
 	 * member says of itself (REWIND, RECLONE) */
 	PGRAFT_HA_MEMBER_STATE,
-	/* epoch, member = target or 0, patience, time */
+	/* epoch, member = target or 0, patience, generation = switchover_serial, time: a
+	 * late copy of one that was given up begins no other */
 	PGRAFT_HA_SWITCHOVER,
 	/* epoch, member = primary: is a standby now, its WAL ends at lsn on timeline
 	 * (which counts as its report); begins epoch + 1 like BEGIN_EPOCH.  In

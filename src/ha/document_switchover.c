@@ -24,8 +24,14 @@ PgraftHaVerdict
 pgraft_ha_apply_switchover(PgraftHaDocument *document, const PgraftHaCommand *command,
 						   const char **why)
 {
-	PgraftHaVerdict verdict = check_target(document, command->member, why);
+	PgraftHaVerdict verdict;
 
+	if (command->generation != document->switchover_serial)
+	{
+		*why = "there was another switchover since";
+		return PGRAFT_HA_STALE;
+	}
+	verdict = check_target(document, command->member, why);
 	if (verdict != PGRAFT_HA_DONE)
 		return verdict;
 	pgraft_ha_end_schedule(document);

@@ -47,8 +47,12 @@ typedef struct Leadership
 	raft_time	phase_since;	/* seen here */
 	uint64		switchover;		/* serial of the one under way; 0 = none */
 	raft_time	switchover_since;	/* seen here */
-	int			proposed;		/* last command, and for which state of the document */
-	uint64		proposed_changes;
+	int			proposed;		/* last command, whom it named, and for which state
+								 * of the document */
+	uint32		proposed_member;
+	int			proposed_phase;
+	uint64		proposed_epoch;
+	uint64		proposed_switchover;
 	raft_time	proposed_at;
 	raft_time	transferred_at;
 } Leadership;
@@ -374,6 +378,7 @@ decide_schedule(PgraftNode *node, PgraftHaCommand *command)
 	command->kind = PGRAFT_HA_SWITCHOVER;
 	command->member = document->scheduled_target;
 	command->patience = PGRAFT_HA_SWITCHOVER_PATIENCE;
+	command->generation = document->switchover_serial;
 	copy = *document;
 	if (wait < -(int64) SCHEDULE_LATE_MS * 1000)
 		why = "nobody led when its time had come";
@@ -417,7 +422,8 @@ decide_forget(PgraftNode *node, PgraftHaCommand *command)
 
 /*
  * Once for each state of the document: as long as this member leads, what it
- * proposed will be applied or refused.
+ * proposed will be applied or refused.  Other changes of the document, as of the
+ * primary's position each second, are no reason to say it once more.
  */
 static void
 propose(PgraftNode *node, const PgraftHaCommand *command)
@@ -429,7 +435,10 @@ propose(PgraftNode *node, const PgraftHaCommand *command)
 	raft_term	term;
 	int			error;
 
-	if (leading.proposed == command->kind && leading.proposed_changes == document->changes)
+	if (leading.proposed == command->kind && leading.proposed_member == command->member &&
+		leading.proposed_phase == document->phase &&
+		leading.proposed_epoch == document->epoch &&
+		leading.proposed_switchover == document->switchover_serial)
 	{
 		raft_time	again = leading.proposed_at + (raft_time) pgraft_election_timeout * 2;
 
@@ -455,7 +464,10 @@ propose(PgraftNode *node, const PgraftHaCommand *command)
 				(errmsg("pgraft member %u begins epoch %llu: %s", node->identity.node_id,
 						(unsigned long long) command->epoch + 1, command->reason)));
 	leading.proposed = command->kind;
-	leading.proposed_changes = document->changes;
+	leading.proposed_member = command->member;
+	leading.proposed_phase = document->phase;
+	leading.proposed_epoch = document->epoch;
+	leading.proposed_switchover = document->switchover_serial;
 	leading.proposed_at = node->now;
 }
 

@@ -153,6 +153,8 @@ pgraft_ha_apply_sync(const PgraftHaDocument *document)
 	{
 		if (!write_names(names))
 			return false;
+		if (written != NULL)
+			pfree(written);
 		written = MemoryContextStrdup(TopMemoryContext, names);
 		written_at = pgraft_monotonic_ms();
 		complained = false;

@@ -194,6 +194,7 @@ pgraft_sql_switchover(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	}
 	command.patience = PGRAFT_HA_SWITCHOVER_PATIENCE;
+	command.generation = document->switchover_serial;
 	carry_out(document, &command);
 
 	/* on the old primary the session ends here, with its server's demotion */

@@ -29,7 +29,8 @@ make(int kind, uint32 member)
 	command.kind = kind;
 	command.member = member;
 	command.epoch = document.epoch;
-	command.generation = document.sync_generation;
+	command.generation = kind == PGRAFT_HA_SWITCHOVER ? document.switchover_serial :
+		document.sync_generation;
 	command.incarnation = known != NULL ? known->incarnation : member;
 	command.time = ++now;
 	return command;
@@ -274,9 +275,11 @@ test_switchover(void)
 	begin_quorum(1);
 	ok(plain(PGRAFT_HA_SWITCHOVER, 1) == PGRAFT_HA_REFUSED, "not to the primary itself");
 	ok(plain(PGRAFT_HA_SWITCHOVER, 9) == PGRAFT_HA_REFUSED, "not to a stranger");
-	ok(plain(PGRAFT_HA_SWITCHOVER, 3) == PGRAFT_HA_DONE && document.phase == PGRAFT_HA_DRAINING, "it begins");
+	command = make(PGRAFT_HA_SWITCHOVER, 3);
+	ok(apply(command) == PGRAFT_HA_DONE && document.phase == PGRAFT_HA_DRAINING, "it begins");
 	ok(plain(PGRAFT_HA_SWITCHOVER_ABORT, 0) == PGRAFT_HA_DONE && document.phase == PGRAFT_HA_STEADY &&
 	   document.epoch == 1, "given up while the primary drains: nothing happened");
+	ok(apply(command) == PGRAFT_HA_STALE && document.phase == PGRAFT_HA_STEADY, "a late copy of it begins no other");
 	(void) plain(PGRAFT_HA_SWITCHOVER, 3);
 	command = make(PGRAFT_HA_DEMOTED, 1);
 	command.lsn = 700;

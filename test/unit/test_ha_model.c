@@ -698,6 +698,7 @@ leader_acts(void)
 		command.kind = PGRAFT_HA_SWITCHOVER;
 		command.member = (uint32) below(n_servers + 1);
 		command.patience = 5;
+		command.generation = document.switchover_serial;
 	}
 	else if (choice < 5)
 		command.kind = PGRAFT_HA_SWITCHOVER_ABORT;
