@@ -53,7 +53,10 @@ sub main
 sub program
 {
 	my ($area, $name) = @_;
-	return "$area->{directory}/source/$build/bench/$name";
+	my $program = "$area->{directory}/source/$build/bench/$name";
+
+	die "$build/bench/$name is not there: run \"make bench-programs\" first\n" if !-x $program;
+	return $program;
 }
 
 sub lab
