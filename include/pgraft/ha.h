@@ -26,6 +26,7 @@
 #ifndef PGRAFT_HA_H
 #define PGRAFT_HA_H
 
+#include "access/xlogdefs.h"
 #include "datatype/timestamp.h"
 #include "pgraft/ha_document.h"
 #include "port/atomics.h"
@@ -144,8 +145,11 @@ extern bool pgraft_ha_init(void);	/* settings have been read: hooks, wrappers,
 
 /* ---- start.c: shmem_startup_hook in the postmaster ---- */
 extern void pgraft_ha_force_standby(void);
-/* First segments of timelines that end before these begin; nobody may receive now. */
-extern void pgraft_ha_set_segments_aside(void);
+/*
+ * First segments of timelines that end before these begin, from the segment of
+ * that position on; nobody may receive now.
+ */
+extern void pgraft_ha_set_segments_aside(XLogRecPtr from);
 /* Exists from before a promotion until the checkpoint after it; palloc'd path. */
 extern char *pgraft_ha_promotion_marker(void);
 

@@ -31,6 +31,7 @@
 
 #include "access/timeline.h"
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "miscadmin.h"
@@ -52,6 +53,7 @@ pgraft_ha_promote(uint64 epoch, uint64 tag)
 {
 	PgraftHaWal wal;
 	char	   *marker;
+	XLogRecPtr	replayed;
 	int			fd;
 
 	if (!RecoveryInProgress())
@@ -67,8 +69,12 @@ pgraft_ha_promote(uint64 epoch, uint64 tag)
 	pgraft_ha_create_file(marker, "");
 	pfree(marker);
 
-	/* the end of recovery reads its last record again, on the newest timeline it finds */
-	pgraft_ha_set_segments_aside();
+	/*
+	 * The end of recovery reads its last record again, which may have begun a
+	 * segment earlier, on the newest timeline it finds.
+	 */
+	replayed = GetXLogReplayRecPtr(NULL);
+	pgraft_ha_set_segments_aside(replayed - Min(replayed, (XLogRecPtr) wal_segment_size));
 	fd = open(PROMOTE_SIGNAL, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 	if (fd < 0)
 		ereport(ERROR,

@@ -51,7 +51,7 @@
 #define PROMOTE_SIGNAL "promote"
 
 static void make_durable(const char *path);
-static void check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork);
+static bool check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork);
 static bool ends_before(const char *path, const char *other, XLogRecPtr fork);
 static bool is_page(const char *page, XLogRecPtr at);
 static bool has_only_zeros(const char *page, const char *other, size_t bytes);
@@ -74,7 +74,7 @@ pgraft_ha_force_standby(void)
 				(errcode_for_file_access(),
 				 errmsg("could not remove file \"%s\": %m", PROMOTE_SIGNAL)));
 
-	pgraft_ha_set_segments_aside();
+	pgraft_ha_set_segments_aside(InvalidXLogRecPtr);
 	if (promoted_recently)
 	{
 		ereport(LOG,
@@ -123,9 +123,15 @@ pgraft_ha_promotion_marker(void)
  * ----------------------------------------------------------------
  */
 
+/*
+ * Of several timelines that begin in one segment recovery reads the newest that
+ * has it: when that one is good, the others do not matter.
+ */
 void
-pgraft_ha_set_segments_aside(void)
+pgraft_ha_set_segments_aside(XLogRecPtr from)
 {
+	XLogSegNo	first_segment = from / wal_segment_size;
+	XLogSegNo	good_segment = 0;
 	bool		good;
 	ControlFileData *control = get_controlfile(DataDir, &good);
 	List	   *history;
@@ -138,8 +144,12 @@ pgraft_ha_set_segments_aside(void)
 	{
 		const TimeLineHistoryEntry *child = list_nth(history, i);
 		const TimeLineHistoryEntry *parent = list_nth(history, i + 1);
+		XLogSegNo	segment = parent->end / wal_segment_size;
 
-		check_first_segment(child->tli, parent->tli, parent->end);
+		if (segment < first_segment)
+			break;
+		if (segment != good_segment && check_first_segment(child->tli, parent->tli, parent->end))
+			good_segment = segment;
 	}
 	list_free_deep(history);
 	pfree(control);
@@ -149,9 +159,10 @@ pgraft_ha_set_segments_aside(void)
  * It is received from its start on, and flushed before any of it is
  * acknowledged: one that ends before the fork holds nothing acknowledged behind
  * it.  Where the two differ, the one that has no proper page, or only zeros to
- * the end of it, is the one that ends there.
+ * the end of it, is the one that ends there.  Returns whether it is there and
+ * stays.
  */
-static void
+static bool
 check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork)
 {
 	uint32		bytes = XLogSegmentOffset(fork, wal_segment_size);
@@ -163,19 +174,22 @@ check_first_segment(TimeLineID timeline, TimeLineID parent, XLogRecPtr fork)
 	XLogSegNo	segment;
 
 	if (bytes == 0)
-		return;
+		return false;
 	XLByteToSeg(fork, segment, wal_segment_size);
 	XLogFilePath(path, timeline, segment, wal_segment_size);
 	XLogFilePath(parent_path, parent, segment, wal_segment_size);
 	XLogFilePath(next_path, timeline, segment + 1, wal_segment_size);
+	if (stat(path, &status) != 0)
+		return false;
 	if (stat(next_path, &status) == 0 || !ends_before(path, parent_path, fork))
-		return;
+		return true;
 	snprintf(partial_path, sizeof(partial_path), "%s.partial", path);
 	(void) durable_rename(path, partial_path, FATAL);
 	ereport(LOG,
 			(errmsg("set WAL segment \"%s\" aside: it ends before its timeline begins", path),
 			 errdetail("The first segment of timeline %u was received in part only.",
 					   timeline)));
+	return false;
 }
 
 /* Whether the WAL in path ends where it differs from that in other, before `fork`. */
