@@ -46,7 +46,8 @@ for my $stall (0, 1)
 	$cluster->disk($old, stall => 1) if $stall;
 	kill('CONT', $worker);
 
-	# until it is demoted; on the stalled disk it never is, and four lengths of its lease will do
+	# until it is demoted, which may be at once; on the stalled disk it never is, and four
+	# lengths of its lease will do
 	my ($stale, $asked) = (0, 0);
 	my $until = time() + 2;
 	while (time() < $until || !$stall)
@@ -57,7 +58,7 @@ for my $stall (0, 1)
 		$asked++;
 		$stale++ if $reader->{out} =~ /^rows 0/m;
 	}
-	cmp_ok($asked, '>', 0, "$what: it was asked");
+	cmp_ok($asked, '>', 0, "$what: it was asked") if $stall;
 	is($stale, 0, "$what: it never served what another primary had replaced");
 	$cluster->disk($old, stall => 0) if $stall;
 	$reader->end;
