@@ -96,6 +96,9 @@ succeeds([ 'init', member_options(1) ], qr/Member 1 \("node1"\) is the primary o
 ok((stat "$data{1}.superuser.pgpass")[2] % 0100 == 0, 'nobody else can read the password');
 is(sql(1, 'CREATE TABLE t (n int); INSERT INTO t VALUES (1); SELECT pgraft_is_primary()'), 't', 'it accepts writes');
 my $from = "host=127.0.0.1 port=$port{1} user=$user passfile=$data{1}.superuser.pgpass";
+refused([ 'join', member_options(2), '--from', "host=127.0.0.1 port=$port{1} user=$user password=wrong" ], 1,
+	qr/password authentication failed for user "$user"/, 'join with a wrong password');
+ok(!-e "$data{2}/PG_VERSION", 'leaves nothing behind');
 for my $id (2, 3)
 {
 	succeeds([ 'join', member_options($id), '--from', $from ], qr/Member $id \("node$id"\) follows the primary/, "join of member $id");
