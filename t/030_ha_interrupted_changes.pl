@@ -55,6 +55,11 @@ sub wait_set
 			return defined $set && $set eq "$k|$n";
 		});
 	pass("$what: commits wait for $k of $n standbys");
+
+	# the writers know only those that were there when they began
+	$cluster->wait_until(
+		"$what: one of the first servers is the primary",
+		sub { my $primary = $cluster->wait_primary; return $primary <= 3 || (($cluster->try_query(1, 'SELECT pgraft_switchover(1)', 60))[0] && 0); });
 	$cluster->wait_writes($_, 10) for @writers;
 	return;
 }
