@@ -189,10 +189,10 @@ pgraft_changes_begin(PgraftNode *node, PgraftOperation *op)
 	n = missing_members(config, op, scratch);
 	if (n == 0)
 	{
-		if (!pgraft_operation_may_act(op))
-			pgraft_operation_answer(node, op, PGRAFT_RESULT_UNKNOWN, NULL);
-		else
+		if (pgraft_operation_may_act(op))
 			op->phase = PGRAFT_PHASE_JOINING;
+		else
+			op->retry_at = node->now + RETRY_MS;
 		return;
 	}
 	pgraft_member_begun(node, op, pgraft_member_change(node, op, scratch, n),

@@ -183,7 +183,10 @@ begin_change(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 			break;
 		case PGRAFT_REQUEST_STEP_DOWN:
 			if (!pgraft_operation_may_act(op))
-				break;			/* its backend has gone */
+			{
+				op->retry_at = node->now + RETRY_MS;
+				break;
+			}
 			(void) raft_step_down(node->raft);
 			op->index = 0;
 			pgraft_operation_answer(node, op, PGRAFT_RESULT_OK, NULL);
@@ -213,9 +216,9 @@ pgraft_member_change(PgraftNode *node, PgraftOperation *op,
 {
 	int			result;
 
-	/* an operation whose backend has gone ends by this answer */
+	/* its backend has gone: sweep_abandoned() decides what becomes of it */
 	if (op->phase == PGRAFT_PHASE_WAITING && !pgraft_operation_may_act(op))
-		return RAFT_E_INVALID;
+		return RAFT_E_BUSY;
 	result = raft_change_membership(node->raft, changes, (size_t) n, &op->index);
 	if (result != RAFT_OK && op->phase == PGRAFT_PHASE_WAITING)
 		pgraft_operation_did_not_act(op);
@@ -321,7 +324,10 @@ begin_remove(PgraftNode *node, PgraftOperation *op, const struct raft_status *st
 	{
 		/* hand over first, then the new leader removes this member */
 		if (!pgraft_operation_may_act(op))
-			return;				/* its backend has gone */
+		{
+			op->retry_at = node->now + RETRY_MS;
+			return;
+		}
 		if (raft_transfer(node->raft, 0) == RAFT_OK)
 			op->phase = PGRAFT_PHASE_MOVING;
 		else
@@ -405,7 +411,7 @@ begin_transfer(PgraftNode *node, PgraftOperation *op, const struct raft_status *
 		return;
 	}
 	if (!pgraft_operation_may_act(op))
-		result = RAFT_E_INVALID;	/* its backend has gone */
+		result = RAFT_E_BUSY;	/* its backend has gone */
 	else
 		result = raft_transfer(node->raft, (raft_id) op->argument);
 	if (result != RAFT_OK)

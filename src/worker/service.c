@@ -145,6 +145,10 @@ accept_requests(PgraftNode *node)
 	}
 }
 
+/*
+ * The one place where an operation whose backend has gone ends: an attempt that
+ * may not act leaves it as it is.
+ */
 static void
 sweep_abandoned(PgraftNode *node)
 {
@@ -244,12 +248,6 @@ step_operation(PgraftNode *node, PgraftOperation *op)
 static void
 step_waiting(PgraftNode *node, PgraftOperation *op)
 {
-	PgraftSlot *slot = pgraft_operation_slot(op);
-
-	/* its next attempt may come before the sweep, and would end with its backend */
-	if (slot != NULL && leaves_something(op) && pgraft_slot_abandoned(slot) &&
-		pgraft_operation_orphan(node, op))
-		return;
 	switch (op->kind)
 	{
 		case PGRAFT_REQUEST_LOG_READ:
