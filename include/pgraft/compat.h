@@ -109,13 +109,6 @@ pgraft_wait_event(void)
 #define pgraft_am_walreceiver() AmWalReceiverProcess()
 #endif
 
-/* 18 turned the flag around.  The includer includes proc.h. */
-#if PG_VERSION_NUM >= 180000
-#define pgraft_proc_is_background_worker(proc) (!(proc)->isRegularBackend)
-#else
-#define pgraft_proc_is_background_worker(proc) ((proc)->isBackgroundWorker)
-#endif
-
 /*
  * Physical slots that last: 17 added failover and synced.  18 lets one acquire
  * an invalid slot; we do not.  The includer includes slot.h.

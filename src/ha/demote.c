@@ -135,6 +135,5 @@ pgraft_ha_demote(const char *reason)
 	ereport(LOG,
 			(errmsg("pgraft demotes this server to a standby: %s", reason)));
 	pgraft_ha_end_sessions();
-
 	proc_exit(DEMOTION_STATUS);
 }

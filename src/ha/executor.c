@@ -759,12 +759,8 @@ drain(void)
 		case PGRAFT_HA_HANDOVER_DONE:
 			if (pgraft_ha_pauses_at("drained"))
 				return NEAR_MS;
-			memset(&command, 0, sizeof(command));
-			command.kind = PGRAFT_HA_DRAINED;
+			fill_position(&command, PGRAFT_HA_DRAINED);
 			command.generation = document.switchover_serial;
-			command.wal_epoch = wal.epoch;
-			command.tag = wal.tag;
-			command.timeline = local.timeline;
 			command.lsn = end;
 			return pgraft_ha_try_propose(&command) ? SOON_MS : NEAR_MS;
 		case PGRAFT_HA_HANDOVER_GIVEN_UP:

@@ -474,7 +474,7 @@ propose(PgraftNode *node, const PgraftHaCommand *command)
 /*
  * A leader that gave up handing over has no lease for the rest of its term: the
  * word that it sent may arrive at any time.  When it becomes the primary itself,
- * it could never work.  Another leader's heartbeats give a lease; later it gets
+ * it could never work.  As a follower it gets a lease by asking; later it gets
  * the leadership back, in a new term.  Returns whether it has handed over.
  */
 static bool
