@@ -143,6 +143,9 @@ extern bool pgraft_ha_init(void);	/* settings have been read: hooks, wrappers,
 									 * callbacks; false and nothing when not in HA
 									 * mode, else the "pgraft ha" worker is due */
 
+/* ---- local_state.c: a file of the consensus directory; palloc'd ---- */
+extern char *pgraft_ha_path(const char *name);
+
 /* ---- start.c: shmem_startup_hook in the postmaster ---- */
 extern void pgraft_ha_force_standby(void);
 /*

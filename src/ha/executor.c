@@ -357,7 +357,6 @@ note_hosts(void)
 	static char *noted = NULL;
 	StringInfoData hosts;
 	StringInfoData ports;
-	char	   *directory;
 	int			i;
 
 	if (seen == document.changes || document.n_members == 0)
@@ -372,8 +371,7 @@ note_hosts(void)
 	appendStringInfo(&hosts, "%s\n", ports.data);
 	if (noted == NULL || strcmp(noted, hosts.data) != 0)
 	{
-		directory = pgraft_storage_directory();
-		pgraft_ha_create_file(psprintf("%s/hosts", directory), hosts.data);
+		pgraft_ha_create_file(pgraft_ha_path("hosts"), hosts.data);
 		if (noted != NULL)
 			pfree(noted);
 		noted = MemoryContextStrdup(TopMemoryContext, hosts.data);

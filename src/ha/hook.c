@@ -195,8 +195,7 @@ role_to_tell(const PgraftHaLocal *local, const PgraftHaDocument *document)
 static int
 open_record(HookRecord *record)
 {
-	char	   *directory = pgraft_storage_directory();
-	char	   *path = psprintf("%s/role_change", directory);
+	char	   *path = pgraft_ha_path("role_change");
 	int			fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, pg_file_create_mode);
 
 	if (fd < 0)
@@ -217,7 +216,6 @@ open_record(HookRecord *record)
 	else
 		read_record(fd, record);
 	pfree(path);
-	pfree(directory);
 	return fd;
 }
 

@@ -47,16 +47,16 @@
 #include "pgraft/settings.h"
 
 #define MAX_LINE 256
+#define STATE_FILE "ha_state"
 
-static char *file_path(void);
 static uint32 checksum(const char *text);
 static void sync_directory_of(const char *path);
 
-static char *
-file_path(void)
+char *
+pgraft_ha_path(const char *name)
 {
 	char	   *directory = pgraft_storage_directory();
-	char	   *path = psprintf("%s/ha_state", directory);
+	char	   *path = psprintf("%s/%s", directory, name);
 
 	pfree(directory);
 	return path;
@@ -76,7 +76,7 @@ checksum(const char *text)
 bool
 pgraft_ha_read_wal(PgraftHaWal *wal)
 {
-	char	   *path = file_path();
+	char	   *path = pgraft_ha_path(STATE_FILE);
 	char		line[MAX_LINE];
 	char	   *crc_text;
 	unsigned long epoch;
@@ -123,7 +123,7 @@ pgraft_ha_read_wal(PgraftHaWal *wal)
 void
 pgraft_ha_write_wal(const PgraftHaWal *wal)
 {
-	char	   *path = file_path();
+	char	   *path = pgraft_ha_path(STATE_FILE);
 	char	   *head = psprintf("pgraft-wal 1 epoch %lu tag %lu timeline %u",
 								(unsigned long) wal->epoch, (unsigned long) wal->tag,
 								wal->timeline);
@@ -138,8 +138,7 @@ pgraft_ha_write_wal(const PgraftHaWal *wal)
 void
 pgraft_ha_write_verdict(int state, uint64 epoch, uint32 timeline)
 {
-	char	   *directory = pgraft_storage_directory();
-	char	   *path = psprintf("%s/rejoin", directory);
+	char	   *path = pgraft_ha_path("rejoin");
 
 	if (state == PGRAFT_HA_MEMBER_REWIND || state == PGRAFT_HA_MEMBER_RECLONE)
 		pgraft_ha_create_file(path, psprintf("%s epoch %llu timeline %u\n",
@@ -148,7 +147,6 @@ pgraft_ha_write_verdict(int state, uint64 epoch, uint32 timeline)
 	else
 		pgraft_ha_remove_file(path);
 	pfree(path);
-	pfree(directory);
 }
 
 /* fsync itself, whatever "fsync" is set to: elections rely on it. */

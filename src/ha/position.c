@@ -38,9 +38,9 @@
 #include "pgraft/settings.h"
 #include "pgraft/shmem.h"
 
+#define POSITION_FILE "position"
 #define NOTE_MS 2000			/* between two notes of a server that works */
 
-static char *file_path(void);
 static XLogRecPtr read_note(void);
 
 static bool known = false;		/* was the file read? */
@@ -49,20 +49,10 @@ static raft_time noted_at = 0;
 static XLogRecPtr candidate = InvalidXLogRecPtr;	/* of a primary: not flushed yet */
 static bool complained = false;
 
-static char *
-file_path(void)
-{
-	char	   *directory = pgraft_storage_directory();
-	char	   *path = psprintf("%s/position", directory);
-
-	pfree(directory);
-	return path;
-}
-
 static XLogRecPtr
 read_note(void)
 {
-	char	   *path = file_path();
+	char	   *path = pgraft_ha_path(POSITION_FILE);
 	FILE	   *file = fopen(path, "r");
 	unsigned int hi;
 	unsigned int lo;
@@ -105,7 +95,7 @@ pgraft_ha_note_position(XLogRecPtr lsn, bool at_once)
 	if (lsn <= pgraft_ha_noted_position() ||
 		(!at_once && pgraft_monotonic_ms() - noted_at < NOTE_MS))
 		return;
-	path = file_path();
+	path = pgraft_ha_path(POSITION_FILE);
 	line = psprintf("pgraft-position 1 lsn %X/%X\n", LSN_FORMAT_ARGS(lsn));
 	noted_at = pgraft_monotonic_ms();
 	PG_TRY();
@@ -160,7 +150,7 @@ pgraft_ha_end_of_records(void)
 void
 pgraft_ha_forget_position(void)
 {
-	char	   *path = file_path();
+	char	   *path = pgraft_ha_path(POSITION_FILE);
 
 	pgraft_ha_remove_file(path);
 	noted = InvalidXLogRecPtr;

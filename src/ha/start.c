@@ -111,11 +111,7 @@ make_durable(const char *path)
 char *
 pgraft_ha_promotion_marker(void)
 {
-	char	   *directory = pgraft_storage_directory();
-	char	   *path = psprintf("%s/promotion", directory);
-
-	pfree(directory);
-	return path;
+	return pgraft_ha_path("promotion");
 }
 
 /* ----------------------------------------------------------------
