@@ -56,7 +56,8 @@ PG_FUNCTION_INFO_V1(pgraft_sql_ha_history);
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * USECS_PER_SEC)
 #define FAILOVER_SECONDS 30		/* that the caller waits for a new primary */
 
-static PgraftHaDocument *begin_wish(void);
+static PgraftHaDocument *require_document(void);
+static PgraftHaDocument *begin_wish(PgraftHaCommand *command, PgraftHaCommandKind kind);
 static void require_member(PgraftHaDocument *document, uint32 id);
 static void carry_out(const PgraftHaDocument *document, const PgraftHaCommand *command);
 static uint32 wait_for_primary(uint64 after_epoch, int seconds);
@@ -75,9 +76,9 @@ static int	waiting_clients(void);
  * ----------------------------------------------------------------
  */
 
-/* A copy of the document; ERROR where nothing can be wished for. */
+/* A copy; ERROR where there is no cluster with a primary yet. */
 static PgraftHaDocument *
-begin_wish(void)
+require_document(void)
 {
 	PgraftHaDocument *document;
 
@@ -94,6 +95,19 @@ begin_wish(void)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the cluster has no primary yet"),
 				 errhint("Call pgraft_init() on the first member, and wait until it is the primary.")));
+	return document;
+}
+
+/* The same, and a command of that kind for it. */
+static PgraftHaDocument *
+begin_wish(PgraftHaCommand *command, PgraftHaCommandKind kind)
+{
+	PgraftHaDocument *document = require_document();
+
+	memset(command, 0, sizeof(*command));
+	command->kind = kind;
+	command->epoch = document->epoch;
+	command->time = pgraft_unix_us();
 	return document;
 }
 
@@ -167,18 +181,14 @@ wait_for_primary(uint64 after_epoch, int seconds)
 Datum
 pgraft_sql_switchover(PG_FUNCTION_ARGS)
 {
-	PgraftHaDocument *document = begin_wish();
 	PgraftHaCommand command;
+	PgraftHaDocument *document = begin_wish(&command, PGRAFT_HA_SWITCHOVER);
 
-	memset(&command, 0, sizeof(command));
-	command.kind = PGRAFT_HA_SWITCHOVER;
-	command.epoch = document->epoch;
 	if (!PG_ARGISNULL(0))
 	{
 		command.member = pgraft_argument_node_id(fcinfo, 0);
 		require_member(document, command.member);
 	}
-	command.time = pgraft_unix_us();
 	if (!PG_ARGISNULL(1))
 	{
 		TimestampTz at = PG_GETARG_TIMESTAMPTZ(1);
@@ -205,14 +215,10 @@ pgraft_sql_switchover(PG_FUNCTION_ARGS)
 Datum
 pgraft_sql_cancel_switchover(PG_FUNCTION_ARGS)
 {
-	PgraftHaDocument *document = begin_wish();
 	PgraftHaCommand command;
+	PgraftHaDocument *document = begin_wish(&command, PGRAFT_HA_CANCEL_SCHEDULE);
 
 	(void) fcinfo;
-	memset(&command, 0, sizeof(command));
-	command.kind = PGRAFT_HA_CANCEL_SCHEDULE;
-	command.epoch = document->epoch;
-	command.time = pgraft_unix_us();
 	carry_out(document, &command);
 	PG_RETURN_BOOL(document->scheduled_at != 0);
 }
@@ -220,12 +226,9 @@ pgraft_sql_cancel_switchover(PG_FUNCTION_ARGS)
 Datum
 pgraft_sql_failover(PG_FUNCTION_ARGS)
 {
-	PgraftHaDocument *document = begin_wish();
 	PgraftHaCommand command;
+	PgraftHaDocument *document = begin_wish(&command, PGRAFT_HA_BEGIN_EPOCH);
 
-	memset(&command, 0, sizeof(command));
-	command.epoch = document->epoch;
-	command.time = pgraft_unix_us();
 	command.forced = true;
 	if (!PG_ARGISNULL(1) && PG_GETARG_BOOL(1))
 	{
@@ -243,10 +246,7 @@ pgraft_sql_failover(PG_FUNCTION_ARGS)
 				 errdetail("The member with the newest data becomes primary."),
 				 errhint("Use pgraft_switchover() while the primary works, or leave the target out.  With allow_data_loss the target becomes primary with what it has.")));
 	else
-	{
-		command.kind = PGRAFT_HA_BEGIN_EPOCH;
 		strlcpy(command.reason, "failover by an operator", sizeof(command.reason));
-	}
 	carry_out(document, &command);
 	PG_RETURN_INT32((int32) wait_for_primary(document->epoch, FAILOVER_SECONDS));
 }
@@ -255,14 +255,10 @@ pgraft_sql_failover(PG_FUNCTION_ARGS)
 Datum
 pgraft_sql_fence(PG_FUNCTION_ARGS)
 {
-	PgraftHaDocument *document = begin_wish();
 	PgraftHaCommand command;
+	PgraftHaDocument *document = begin_wish(&command, PGRAFT_HA_BEGIN_EPOCH);
 
 	(void) fcinfo;
-	memset(&command, 0, sizeof(command));
-	command.kind = PGRAFT_HA_BEGIN_EPOCH;
-	command.epoch = document->epoch;
-	command.time = pgraft_unix_us();
 	command.forced = true;
 	strlcpy(command.reason, "fenced by an operator", sizeof(command.reason));
 	if (document->primary == (uint32) pgraft_node_id)
@@ -274,13 +270,9 @@ pgraft_sql_fence(PG_FUNCTION_ARGS)
 static bool
 set_paused(PgraftHaCommandKind kind)
 {
-	PgraftHaDocument *document = begin_wish();
 	PgraftHaCommand command;
+	PgraftHaDocument *document = begin_wish(&command, kind);
 
-	memset(&command, 0, sizeof(command));
-	command.kind = kind;
-	command.epoch = document->epoch;
-	command.time = pgraft_unix_us();
 	carry_out(document, &command);
 	return document->paused != (kind == PGRAFT_HA_PAUSE);
 }
@@ -363,7 +355,7 @@ append_value(StringInfo text, const char *value)
 Datum
 pgraft_sql_connection_string(PG_FUNCTION_ARGS)
 {
-	PgraftHaDocument *document = begin_wish();
+	PgraftHaDocument *document = require_document();
 	char	   *mode = PG_ARGISNULL(0) ? pstrdup("any") : text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool		one = strcmp(mode, "primary") == 0;
 	StringInfoData hosts;
