@@ -18,13 +18,7 @@ my $common = "wal_keep_size = 256MB\npgraft.election_timeout = 1s\n";
 my $cluster = PgraftHa->new(nodes => 2, name => 'two', conf => $common);
 $cluster->form;
 
-# a witness: a server that takes part in the consensus and has none of the data
-my $witness = PgraftCluster::make_node($cluster, 3);
-delete $cluster->{nodes}{3};
-$witness->start;
-$cluster->query(1, "SELECT pgraft_add_node(3, '127.0.0.1', $cluster->{ports}{3}, role => 'witness')");
-$cluster->wait_until('the witness is a member',
-	sub { ($cluster->ask(1, "SELECT count(*) FROM pgraft_get_nodes() WHERE role = 'witness'") // 0) == 1 });
+my $witness = $cluster->add_witness(3);
 two_members();
 $cluster->node($_)->stop('immediate') for $cluster->running;
 $witness->stop('immediate');

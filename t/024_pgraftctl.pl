@@ -9,32 +9,15 @@ use strict;
 use warnings FATAL => 'all';
 
 use JSON::PP qw(decode_json);
+use PgraftCtl;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-# kept with the logs when a test fails
-my $directory = "$PostgreSQL::Test::Utils::tmp_check/ctl";
-mkdir($directory) or die "could not make \"$directory\": $!";
-my $sockets = PostgreSQL::Test::Utils::tempdir_short();
-my $user = getpwuid($>);
-my %data = map { $_ => "$directory/data$_" } 1 .. 3;
-my %port = map { $_ => PostgreSQL::Test::Cluster::get_free_port() } 1 .. 3;
-my %consensus_port = map { $_ => PostgreSQL::Test::Cluster::get_free_port() } 1 .. 3;
-
-# also when the test dies half way
-END
-{
-	my $status = $?;
-
-	for my $id (grep { -e "$data{$_}/postmaster.pid" } keys %data)
-	{
-		system('pg_ctl', 'stop', '-s', '-m', 'immediate', '-D', $data{$id});
-	}
-	$? = $status;
-}
+set_up('ctl');
+$PgraftCtl::patience = 40;
 
 # ----------------------------------------------------------------
 # wrong usage
@@ -92,18 +75,18 @@ for my $command (sort keys %option)
 # ----------------------------------------------------------------
 
 succeeds([ 'tls', "$directory/tls", map { "node$_" } 1 .. 3 ], qr/Certificates are in/, 'certificates');
-succeeds([ 'init', member_options(1) ], qr/Member 1 \("node1"\) is the primary of cluster "pgraft"/, 'init');
+succeeds([ 'init', member(1) ], qr/Member 1 \("node1"\) is the primary of cluster "pgraft"/, 'init');
 ok((stat "$data{1}.superuser.pgpass")[2] % 0100 == 0, 'nobody else can read the password');
 is(sql(1, 'CREATE TABLE t (n int); INSERT INTO t VALUES (1); SELECT pgraft_is_primary()'), 't', 'it accepts writes');
 my $from = "host=127.0.0.1 port=$port{1} user=$user passfile=$data{1}.superuser.pgpass";
-refused([ 'join', member_options(2), '--from', "host=127.0.0.1 port=$port{1} user=$user password=wrong" ], 1,
+refused([ 'join', member(2), '--from', "host=127.0.0.1 port=$port{1} user=$user password=wrong" ], 1,
 	qr/password authentication failed for user "$user"/, 'join with a wrong password');
 ok(!-e "$data{2}/PG_VERSION", 'leaves nothing behind');
 for my $id (2, 3)
 {
-	succeeds([ 'join', member_options($id), '--from', $from ], qr/Member $id \("node$id"\) follows the primary/, "join of member $id");
+	succeeds([ 'join', member($id), '--from', $from ], qr/Member $id \("node$id"\) follows the primary/, "join of member $id");
 }
-succeeds([ 'join', member_options(3), '--from', $from ], qr/Member 3 \("node3"\) follows the primary/, 'join given again changes nothing');
+succeeds([ 'join', member(3), '--from', $from ], qr/Member 3 \("node3"\) follows the primary/, 'join given again changes nothing');
 wait_until('all members are in the sync set', sub { (() = sql(1, 'SHOW synchronous_standby_names') =~ /node/g) == 2 });
 wait_following(1, 2, 3);
 is(sql(1, 'SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE ssl'), 2, 'standbys use TLS, too');
@@ -185,46 +168,9 @@ done_testing();
 # tools
 # ----------------------------------------------------------------
 
-sub member_options
-{
-	my ($id) = @_;
-	return ('-D', $data{$id}, '--node-id', $id, '--address', '127.0.0.1', '--port', $consensus_port{$id},
-		'--pg-port', $port{$id}, '--socket-directory', $sockets, '--certificates', "$directory/tls");
-}
+sub member { my ($id) = @_; return (member_options($id), '--address', '127.0.0.1', '--certificates', "$directory/tls"); }
 
 sub at { my ($id) = @_; return ('-h', $sockets, '-p', $port{$id}); }
-sub connection { my ($id) = @_; return "host='$sockets' port=$port{$id} dbname=postgres connect_timeout=2"; }
-
-sub pgraftctl
-{
-	my @command = @_;
-	my ($out, $err) = ('', '');
-
-	IPC::Run::run([ 'pgraftctl', @command ], '<', \'', '>', \$out, '2>', \$err);
-	return ($? >> 8, $out, $err);
-}
-
-sub refused
-{
-	my ($command, $wanted, $message, $name) = @_;
-	my ($status, $said, $error) = pgraftctl(@$command);
-
-	is($status, $wanted, "$name: exit code $wanted");
-	like($error, $message, "$name: says why");
-	return;
-}
-
-sub succeeds
-{
-	my ($command, $text, $name) = @_;
-	my $since = time();
-	my ($status, $said, $error) = pgraftctl(@$command);
-
-	is($status, 0, "$name: exit code 0") or diag($said, $error) || BAIL_OUT("no use going on after $name");
-	like($said, $text, "$name: says so") or diag($error);
-	note(sprintf '%s took %.1f s', $name, time() - $since);
-	return;
-}
 
 sub status
 {
@@ -246,37 +192,6 @@ sub watch
 	$run->finish;
 	is($run->full_result & 127, POSIX::SIGINT(), 'SIGINT ends it');
 	return $said;
-}
-
-sub ask
-{
-	my ($id, $statement) = @_;
-	my ($said, $error) = ('', '');
-
-	IPC::Run::run([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', connection($id), '-c', $statement ],
-		'<', \'', '>', \$said, '2>', \$error);
-	chomp $said;
-	return $? == 0 ? $said : undef;
-}
-
-sub sql
-{
-	my ($id, $statement) = @_;
-	return ask($id, $statement) // die "server $id: \"$statement\" failed";
-}
-
-sub wait_until
-{
-	my ($what, $condition) = @_;
-	my $end = time() + 40;
-
-	while (1)
-	{
-		my $result = $condition->();
-		return $result if $result;
-		die "waited in vain until $what" if time() > $end;
-		select(undef, undef, undef, 0.05);
-	}
 }
 
 sub wait_role

@@ -11,6 +11,7 @@ use warnings FATAL => 'all';
 use Cwd qw(abs_path);
 use File::Basename qw(dirname);
 use File::Path qw(rmtree);
+use PgraftCtl;
 use PgraftHa;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -83,31 +84,17 @@ sub disk_full
 # no data
 # ----------------------------------------------------------------
 
-my (%options, %port, $sockets);
-
 sub data_lost
 {
-	my $directory = "$PostgreSQL::Test::Utils::tmp_check/ctl";
-
-	mkdir($directory) or die "could not make \"$directory\": $!";
-	$sockets = PostgreSQL::Test::Utils::tempdir_short();
-	for my $id (1 .. 3)
-	{
-		$port{$id} = PostgreSQL::Test::Cluster::get_free_port();
-		$options{$id} = [
-			'-D', "$directory/data$id", '--node-id', $id, '--address', '127.0.0.1',
-			'--port', PostgreSQL::Test::Cluster::get_free_port(), '--pg-port', $port{$id},
-			'--socket-directory', $sockets
-		];
-	}
-	command_ok([ 'pgraftctl', 'init', @{ $options{1} } ], 'pgraftctl makes the first server');
-	command_ok([ 'pgraftctl', 'join', @{ $options{$_} }, '--from', from(1) ], "and server $_") for 2, 3;
+	set_up('ctl');
+	command_ok([ 'pgraftctl', 'init', member(1) ], 'pgraftctl makes the first server');
+	command_ok([ 'pgraftctl', 'join', member($_), '--from', from(1) ], "and server $_") for 2, 3;
 	sql(1, 'CREATE TABLE t (n int)');
 	for my $with_consensus (0, 1)
 	{
-		my $old = primary();
+		my $old = wait_primary();
 		my ($other, $third) = grep { $_ != $old } 1 .. 3;
-		my $data = $options{$old}[1];
+		my $data = $data{$old};
 
 		sql($old, "INSERT INTO t VALUES ($with_consensus)");
 		my ($pid) = slurp_file("$data/postmaster.pid") =~ /^(\d+)/;
@@ -117,79 +104,26 @@ sub data_lost
 		rmtree("$data.pgraft") if $with_consensus;
 
 		# a person would see the failover first
-		my $new = primary($old);
+		my $new = wait_primary($old);
 		sql($new, "INSERT INTO t VALUES (10 + $with_consensus)");
 		command_fails_like([ 'pgraftctl', 'rejoin', '--yes', '-D', $data ], qr/is not a data directory.*pgraftctl join/s,
 			'rejoin without a data directory names the way');
 		command_ok([ 'pgraftctl', 'remove', '--yes', '-h', $sockets, '-p', $port{$new}, $old ], 'a server that lost its vote is removed')
 		  if $with_consensus;
-		command_ok([ 'pgraftctl', 'join', @{ $options{$old} }, '--from', from($new) ],
+		command_ok([ 'pgraftctl', 'join', member($old), '--from', from($new) ],
 			'a server whose data ' . ($with_consensus ? 'and memory were' : 'was') . ' lost joins under its old id');
 		wait_until("server $old has everything", sub { (ask($old, 'SELECT count(*) FROM t') // 0) == 2 * $with_consensus + 2 });
 		wait_until('all are in the sync set', sub { (() = (ask($new, 'SHOW synchronous_standby_names') // '') =~ /node/g) == 2 });
 		is(ask($new, "SELECT string_agg(DISTINCT role, ' ' ORDER BY role) FROM pgraft_ha_members()"), 'primary standby',
 			'one primary, standbys beside it');
 
-		# it can take over
-		sql($new, "SELECT pgraft_switchover($old)", 1);
-		is(primary($new), $old, "server $old can be the primary again");
+		# it can take over; a switchover ends the sessions of the server that hands over
+		ask($new, "SELECT pgraft_switchover($old)");
+		is(wait_primary($new), $old, "server $old can be the primary again");
 	}
-	is(sql(primary(), 'SELECT string_agg(n::text, \' \' ORDER BY n) FROM t'), '0 1 10 11', 'every row is there');
+	is(sql(wait_primary(), 'SELECT string_agg(n::text, \' \' ORDER BY n) FROM t'), '0 1 10 11', 'every row is there');
 	return;
 }
 
-END
-{
-	my $status = $?;
-
-	for my $id (grep { -e "$options{$_}[1]/postmaster.pid" } keys %options)
-	{
-		system('pg_ctl', 'stop', '-s', '-m', 'immediate', '-D', $options{$id}[1]);
-	}
-	$? = $status;
-}
-
+sub member { my ($id) = @_; return (member_options($id), '--address', '127.0.0.1'); }
 sub from { my ($id) = @_; return "host=$sockets port=$port{$id}"; }
-
-sub ask
-{
-	my ($id, $statement) = @_;
-	my ($said, $error) = ('', '');
-
-	IPC::Run::run([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', from($id) . ' dbname=postgres connect_timeout=2', '-c', $statement ],
-		'<', \'', '>', \$said, '2>', \$error);
-	chomp $said;
-	return $? == 0 ? $said : undef;
-}
-
-sub sql
-{
-	my ($id, $statement, $may_break) = @_;
-	my $said = ask($id, $statement);
-
-	# a switchover ends the sessions of the server that hands over
-	die "server $id: \"$statement\" failed" if !defined $said && !$may_break;
-	return $said;
-}
-
-sub primary
-{
-	my ($not) = @_;
-
-	return wait_until('there is a primary',
-		sub { (grep { $_ != ($not || 0) && (ask($_, 'SELECT pgraft_is_primary() AND NOT pg_is_in_recovery()') // '') eq 't' } 1 .. 3)[0] });
-}
-
-sub wait_until
-{
-	my ($what, $condition) = @_;
-	my $end = time() + 60;
-
-	while (1)
-	{
-		my $result = $condition->();
-		return $result if $result;
-		die "waited in vain until $what" if time() > $end;
-		select(undef, undef, undef, 0.05);
-	}
-}

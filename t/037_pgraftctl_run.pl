@@ -11,6 +11,7 @@ use warnings FATAL => 'all';
 
 use IO::Select;
 use IO::Socket::UNIX;
+use PgraftCtl;
 use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -18,30 +19,19 @@ use Socket qw(SOCK_DGRAM);
 use Test::More;
 use Time::HiRes qw(time);
 
-my $directory = "$PostgreSQL::Test::Utils::tmp_check/run";
-mkdir($directory) or die "could not make \"$directory\": $!";
-my $sockets = PostgreSQL::Test::Utils::tempdir_short();
-my $user = getpwuid($>);
-my %data = map { $_ => "$directory/data$_" } 1 .. 3;
-my %port = map { $_ => PostgreSQL::Test::Cluster::get_free_port() } 1 .. 3;
-my %consensus_port = map { $_ => PostgreSQL::Test::Cluster::get_free_port() } 1 .. 3;
+set_up('run');
 my %run;
 my $reader;
 
 my $notify = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "$sockets/notify") or die "no socket: $!";
 my $notified = '';
 
-# also when the test dies half way
+$PgraftCtl::meanwhile = \&notifications;
+
+# before the servers are ended
 END
 {
-	my $status = $?;
-
 	kill('KILL', map { $_->{pid} } values %run);
-	for my $id (grep { -e "$data{$_}/postmaster.pid" } keys %data)
-	{
-		system('pg_ctl', 'stop', '-s', '-m', 'immediate', '-D', $data{$id});
-	}
-	$? = $status;
 }
 
 # ----------------------------------------------------------------
@@ -171,43 +161,7 @@ done_testing();
 # tools
 # ----------------------------------------------------------------
 
-sub member_options
-{
-	my ($id) = @_;
-	return ('-D', $data{$id}, '--node-id', $id, '--port', $consensus_port{$id}, '--pg-port', $port{$id}, '--socket-directory', $sockets);
-}
-
-sub connection { my ($id) = @_; return "host='$sockets' port=$port{$id} dbname=postgres connect_timeout=2"; }
 sub said { my ($id) = @_; return slurp_file("$directory/run$id.log"); }
-
-sub pgraftctl
-{
-	my @command = @_;
-	my ($out, $err) = ('', '');
-
-	IPC::Run::run([ 'pgraftctl', @command ], '<', \'', '>', \$out, '2>', \$err);
-	return ($? >> 8, $out, $err);
-}
-
-sub refused
-{
-	my ($command, $wanted, $message, $name) = @_;
-	my ($status, $said, $error) = pgraftctl(@$command);
-
-	is($status, $wanted, "$name: exit code $wanted");
-	like($error, $message, "$name: says why");
-	return;
-}
-
-sub succeeds
-{
-	my ($command, $text, $name) = @_;
-	my ($status, $said, $error) = pgraftctl(@$command);
-
-	is($status, 0, "$name: exit code 0") or diag($said, $error) || BAIL_OUT("no use going on after $name");
-	like($said, $text, "$name: says so") or diag($error);
-	return;
-}
 
 sub start_run
 {
@@ -296,47 +250,7 @@ sub diverge
 	return;
 }
 
-sub ask
-{
-	my ($id, $statement) = @_;
-	my ($said, $error) = ('', '');
-
-	IPC::Run::run([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', connection($id), '-c', $statement ],
-		'<', \'', '>', \$said, '2>', \$error);
-	chomp $said;
-	return $? == 0 ? $said : undef;
-}
-
-sub sql
-{
-	my ($id, $statement) = @_;
-	return ask($id, $statement) // die "server $id: \"$statement\" failed";
-}
-
-sub wait_until
-{
-	my ($what, $condition) = @_;
-	my $end = time() + 60;
-
-	while (1)
-	{
-		notifications();
-		my $result = $condition->();
-		return $result if $result;
-		die "waited in vain until $what" if time() > $end;
-		select(undef, undef, undef, 0.05);
-	}
-}
-
 # one that is not $not
-sub wait_primary
-{
-	my ($not) = @_;
-
-	return wait_until('there is a primary',
-		sub { (grep { $_ != ($not // 0) && (ask($_, 'SELECT pgraft_is_primary()') // '') eq 't' } 1 .. 3)[0] });
-}
-
 sub wait_following
 {
 	my ($primary, @ids) = @_;

@@ -15,12 +15,7 @@ use Test::More;
 my $common = "wal_keep_size = 256MB\nmax_prepared_transactions = 10\n";
 my $cluster = PgraftHa->new(nodes => 2, name => 'two', conf => $common);
 $cluster->form;
-my $witness = PgraftCluster::make_node($cluster, 3);
-delete $cluster->{nodes}{3};
-$witness->start;
-$cluster->query(1, "SELECT pgraft_add_node(3, '127.0.0.1', $cluster->{ports}{3}, role => 'witness')");
-$cluster->wait_until('the witness is a member',
-	sub { ($cluster->ask(1, "SELECT count(*) FROM pgraft_get_nodes() WHERE role = 'witness'") // 0) == 1 });
+my $witness = $cluster->add_witness(3);
 data_loss();
 $cluster->node($_)->stop('immediate') for $cluster->running;
 $witness->stop('immediate');

@@ -139,6 +139,21 @@ sub join_member
 	return $node;
 }
 
+# A server that takes part in the consensus and has none of the data; it is not
+# among those that ids() gives.
+sub add_witness
+{
+	my ($self, $id) = @_;
+	my $witness = PgraftCluster::make_node($self, $id);
+
+	delete $self->{nodes}{$id};
+	$witness->start;
+	$self->query(1, "SELECT pgraft_add_node($id, '127.0.0.1', $self->{ports}{$id}, role => 'witness')");
+	$self->wait_until('the witness is a member',
+		sub { ($self->ask(1, "SELECT count(*) FROM pgraft_get_nodes() WHERE role = 'witness'") // 0) == 1 });
+	return $witness;
+}
+
 # ----------------------------------------------------------------
 # Who is what
 # ----------------------------------------------------------------
