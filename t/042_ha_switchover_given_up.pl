@@ -68,6 +68,12 @@ $session = $cluster->session($third);
 $cluster->pause_at($old, 'drained');
 $session->say("SELECT pgraft_switchover($target)");
 $cluster->wait_paused('drained', $old);
+
+# whoever comes now might be told of rows that the target does not have
+my ($ok, undef, $error) = $cluster->try_query($old, "INSERT INTO writes VALUES ('after the last', 1)");
+ok(!$ok, 'a primary that has stopped accepts no row of a new session');
+like($error, qr/25006/, 'and says that it is none');
+is($cluster->query($old, 'SELECT pg_is_in_recovery() OR pgraft_is_primary()'), 'f', 'before it is a standby');
 $cluster->kill_all($old);
 $new = $cluster->wait_primary(not => $old, seconds => 20);
 isnt($new, $old, 'when the primary dies in the middle another server is primary');
