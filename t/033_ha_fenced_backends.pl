@@ -16,7 +16,7 @@ use Time::HiRes qw(time);
 my $refused = qr/ERROR:  25006/;
 my $cluster = PgraftHa->new(
 	nodes => 3,
-	conf => "wal_keep_size = 256MB\nwal_level = logical\nmax_prepared_transactions = 10\n"
+	conf => "wal_keep_size = 256MB\nwal_level = logical\nmax_prepared_transactions = 10\nmax_connections = 30\n"
 	  . "pgraft.election_timeout = 1s\n");
 $cluster->form;
 my $old = $cluster->wait_primary;
