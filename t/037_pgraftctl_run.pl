@@ -60,11 +60,11 @@ for my $id (1 .. 3)
 {
 	system_or_bail('pg_ctl', 'stop', '-s', '-D', $data{$id});
 	start_run($id);
+	all_follow();
 }
-my $primary = wait_primary();
+my $primary = all_follow();
 wait_until('systemd is told that server 1 is ready', sub { notifications() =~ /READY=1/ });
 wait_until('and what it is', sub { notifications() =~ /STATUS=(primary|standby)/ });
-wait_following($primary, grep { $_ != $primary } 1 .. 3);
 refused([ 'run', '-D', $data{2} ], 1, qr/another "pgraftctl run".*takes care of/, 'a second supervisor');
 refused([ 'rejoin', '--yes', '-D', $data{2} ], 1, qr/follow again by itself/, 'a rejoin beside it');
 
@@ -76,7 +76,7 @@ pass('SIGHUP goes on to the server');
 stop_run(2, 'TERM');
 like(control(2), qr/cluster state: +shut down/, 'SIGTERM shut the server down');
 start_run(2);
-wait_following(wait_primary(), 2);
+all_follow();
 wait_until('it is started with its settings', sub { (ask(2, 'SHOW wal_log_hints') // '') eq 'off' });
 stop_run(1, 'INT');
 like(control(1), qr/cluster state: +shut down/, 'SIGINT, too');
@@ -250,7 +250,15 @@ sub diverge
 	return;
 }
 
-# one that is not $not
+# Returns the primary.  A server that is stopped before would end a promotion half done.
+sub all_follow
+{
+	my $id = wait_primary();
+
+	wait_following($id, grep { $_ != $id } 1 .. 3);
+	return $id;
+}
+
 sub wait_following
 {
 	my ($primary, @ids) = @_;

@@ -1,8 +1,8 @@
 # Copyright (c) 2026, pgraft contributors
 
 # pgraft.failover_priority: of standbys with the same WAL the one with the higher
-# priority becomes primary, in a failover and in a switchover without a target; a
-# changed setting counts without a restart.
+# priority becomes primary, in a failover and in a switchover without a target, also
+# when the other is the first to report; a changed setting counts without a restart.
 
 use strict;
 use warnings FATAL => 'all';
@@ -10,14 +10,23 @@ use warnings FATAL => 'all';
 use PgraftHa;
 use Test::More;
 
-my $cluster = PgraftHa->new(nodes => 3, conf => "wal_keep_size = 512MB\n");
+my $cluster = PgraftHa->new(nodes => 3, conf => "wal_keep_size = 512MB\npgraft.election_timeout = 5s\n");
 $cluster->form;
 
 # to the one with the greater id, which ties would not choose
 my $primary = $cluster->wait_primary;
 my ($low, $high) = sort { $a <=> $b } grep { $_ != $primary } $cluster->ids;
 prefer($high);
-is($cluster->query($low, 'SELECT pgraft_switchover()'), $high, "a switchover goes to server $high, which is preferred");
+$cluster->settle('before the switchover');
+$cluster->pause_at($high, 'report');
+my $session = $cluster->session($low);
+$session->say('SELECT pgraft_switchover()');
+$cluster->wait_paused('report', $high);
+$cluster->wait_until('the other has reported',
+	sub { ($cluster->ask($low, "SELECT reported FROM pgraft_ha_member_list() WHERE node_id = $low") // '') eq 't' });
+$cluster->pause_at($high);
+ok($session->heard(qr/^$high\b/m, 30), "a switchover goes to server $high, which is preferred");
+$session->end;
 $cluster->settle('after the switchover');
 
 $primary = $high;

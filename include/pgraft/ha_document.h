@@ -244,7 +244,10 @@ typedef enum PgraftHaCommandKind
 	 * switchover for later.  Replaces an earlier one. */
 	PGRAFT_HA_SCHEDULE,
 	/* reason: nothing is scheduled any more */
-	PGRAFT_HA_CANCEL_SCHEDULE
+	PGRAFT_HA_CANCEL_SCHEDULE,
+	/* epoch, member = target, generation = switchover_serial: the primary's choice
+	 * for a switchover that named nobody */
+	PGRAFT_HA_SWITCHOVER_TARGET
 } PgraftHaCommandKind;
 
 extern const char *pgraft_ha_command_name(int kind);

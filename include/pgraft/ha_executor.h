@@ -90,6 +90,7 @@ extern void pgraft_ha_demote(const char *reason) pg_attribute_noreturn();
 typedef enum PgraftHaHandover
 {
 	PGRAFT_HA_HANDOVER_PREPARES,	/* this server goes on as the primary */
+	PGRAFT_HA_HANDOVER_CHOOSES, /* nobody was named, *target is to take over */
 	PGRAFT_HA_HANDOVER_STOPS,	/* must be fenced from now on */
 	PGRAFT_HA_HANDOVER_DONE,	/* the target has everything up to *end: DRAINED */
 	PGRAFT_HA_HANDOVER_DEMOTES, /* sessions do not end: demotion first */
@@ -97,7 +98,8 @@ typedef enum PgraftHaHandover
 } PgraftHaHandover;
 
 /* In phase DRAINING, on the primary. */
-extern PgraftHaHandover pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end);
+extern PgraftHaHandover pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end,
+											uint32 *target);
 
 /* ---- sync_quorum.c ---- */
 

@@ -98,7 +98,8 @@ static const Transition transitions[] = {
 	[PGRAFT_HA_MODE] = {"mode", IN(PGRAFT_HA_STEADY), true, true, true, pgraft_ha_apply_mode},
 	[PGRAFT_HA_ACCEPT_LAG] = {"accept_lag", IN(PGRAFT_HA_SEALING), true, false, false, pgraft_ha_apply_accept_lag},
 	[PGRAFT_HA_SCHEDULE] = {"schedule", IN(PGRAFT_HA_STEADY), true, false, false, pgraft_ha_apply_schedule},
-	[PGRAFT_HA_CANCEL_SCHEDULE] = {"cancel_schedule", ANY_PHASE, false, false, false, pgraft_ha_apply_cancel_schedule}
+	[PGRAFT_HA_CANCEL_SCHEDULE] = {"cancel_schedule", ANY_PHASE, false, false, false, pgraft_ha_apply_cancel_schedule},
+	[PGRAFT_HA_SWITCHOVER_TARGET] = {"switchover_target", IN(PGRAFT_HA_DRAINING), true, true, false, pgraft_ha_apply_switchover_target}
 };
 
 #define N_KINDS ((int) lengthof(transitions))

@@ -164,7 +164,7 @@ pgraft_ha_command_decode(PgraftHaCommand *command, const unsigned char *data, si
 
 	memset(command, 0, sizeof(*command));
 	format = take_u8(&reader, COMMAND_FORMAT_POSITIONS);
-	command->kind = (int) take_u8(&reader, PGRAFT_HA_CANCEL_SCHEDULE);
+	command->kind = (int) take_u8(&reader, PGRAFT_HA_SWITCHOVER_TARGET);
 	if (!reader.good || format != format_of_kind(command->kind))
 		return false;
 	command->forced = take_u8(&reader, 1) != 0;

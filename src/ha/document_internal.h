@@ -30,6 +30,9 @@ extern bool pgraft_ha_settle(PgraftHaDocument *document);
 extern PgraftHaVerdict pgraft_ha_apply_switchover(PgraftHaDocument *document,
 												  const PgraftHaCommand *command,
 												  const char **why);
+extern PgraftHaVerdict pgraft_ha_apply_switchover_target(PgraftHaDocument *document,
+														 const PgraftHaCommand *command,
+														 const char **why);
 extern PgraftHaVerdict pgraft_ha_apply_demoted(PgraftHaDocument *document,
 											   const PgraftHaCommand *command,
 											   const char **why);

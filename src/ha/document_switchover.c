@@ -44,6 +44,25 @@ pgraft_ha_apply_switchover(PgraftHaDocument *document, const PgraftHaCommand *co
 	return PGRAFT_HA_DONE;
 }
 
+PgraftHaVerdict
+pgraft_ha_apply_switchover_target(PgraftHaDocument *document, const PgraftHaCommand *command,
+								  const char **why)
+{
+	PgraftHaVerdict verdict;
+
+	if (command->generation != document->switchover_serial || document->switchover_target != 0)
+	{
+		*why = "it is for another switchover";
+		return PGRAFT_HA_STALE;
+	}
+	verdict = check_target(document, command->member, why);
+	if (verdict != PGRAFT_HA_DONE)
+		return verdict;
+	document->switchover_target = command->member;
+	*why = "the primary has chosen who takes over";
+	return PGRAFT_HA_DONE;
+}
+
 /* 0 = whoever is best */
 static PgraftHaVerdict
 check_target(const PgraftHaDocument *document, uint32 target, const char **why)

@@ -745,12 +745,19 @@ drain(void)
 {
 	PgraftHaCommand command;
 	XLogRecPtr	end;
+	uint32		target;
 
-	switch (pgraft_ha_hand_over(&document, &end))
+	switch (pgraft_ha_hand_over(&document, &end, &target))
 	{
 		case PGRAFT_HA_HANDOVER_PREPARES:
 			set_role(PGRAFT_HA_ROLE_PRIMARY, "preparing the switchover");
 			return SOON_MS;
+		case PGRAFT_HA_HANDOVER_CHOOSES:
+			memset(&command, 0, sizeof(command));
+			command.kind = PGRAFT_HA_SWITCHOVER_TARGET;
+			command.member = target;
+			command.generation = document.switchover_serial;
+			return pgraft_ha_try_propose(&command) ? SOON_MS : NEAR_MS;
 		case PGRAFT_HA_HANDOVER_STOPS:
 			stop_serving("handing over to the other server");
 			return 1;

@@ -62,17 +62,19 @@ typedef struct Handover
 	int			n_sessions;
 } Handover;
 
-static XLogRecPtr best_target(const PgraftHaDocument *document);
+static uint32 choose_target(const PgraftHaDocument *document);
+static bool follows_closely(uint32 member);
 static XLogRecPtr newest_checkpoint(void);
 static bool prepare_checkpoint(raft_time now);
-static PgraftHaHandover prepare(const PgraftHaDocument *document, raft_time now);
+static PgraftHaHandover prepare(const PgraftHaDocument *document, raft_time now,
+								uint32 *target);
 static PgraftHaHandover stop(const PgraftHaDocument *document, raft_time now,
 							 XLogRecPtr *end);
 
 static Handover handover;
 
 PgraftHaHandover
-pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end)
+pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end, uint32 *target)
 {
 	raft_time	now = pgraft_monotonic_ms();
 
@@ -86,28 +88,45 @@ pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end)
 		handover.old_checkpoint = newest_checkpoint();
 		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE);
 	}
-	return handover.stopped ? stop(document, now, end) : prepare(document, now);
+	return handover.stopped ? stop(document, now, end) : prepare(document, now, target);
 }
 
-/* Newest flushed position of those that may become primary; Invalid = none follows. */
-static XLogRecPtr
-best_target(const PgraftHaDocument *document)
+/*
+ * Whoever was named, else the member of the highest priority of those that follow
+ * closely, and of equals the one with the most WAL.  0 = nobody follows closely.
+ */
+static uint32
+choose_target(const PgraftHaDocument *document)
 {
-	XLogRecPtr	best = InvalidXLogRecPtr;
+	const PgraftHaMember *best = NULL;
+	XLogRecPtr	best_has = InvalidXLogRecPtr;
 	int			i;
 
+	if (document->switchover_target != 0)
+		return follows_closely(document->switchover_target) ? document->switchover_target : 0;
 	for (i = 0; i < document->n_members; i++)
 	{
-		uint32		id = document->members[i].id;
-		XLogRecPtr	has;
+		const PgraftHaMember *member = &document->members[i];
+		XLogRecPtr	has = pgraft_ha_standby_flush(member->id);
 
-		if (id == (uint32) pgraft_node_id ||
-			(document->switchover_target != 0 && id != document->switchover_target))
+		if (member->id == (uint32) pgraft_node_id || !follows_closely(member->id))
 			continue;
-		has = pgraft_ha_standby_flush(id);
-		best = Max(best, has);
+		if (best == NULL || member->priority > best->priority ||
+			(member->priority == best->priority && has > best_has))
+		{
+			best = member;
+			best_has = has;
+		}
 	}
-	return best;
+	return best != NULL ? best->id : 0;
+}
+
+static bool
+follows_closely(uint32 member)
+{
+	XLogRecPtr	has = pgraft_ha_standby_flush(member);
+
+	return has != InvalidXLogRecPtr && has + CLOSE_BYTES >= GetFlushRecPtr(NULL);
 }
 
 static XLogRecPtr
@@ -139,17 +158,17 @@ prepare_checkpoint(raft_time now)
 }
 
 static PgraftHaHandover
-prepare(const PgraftHaDocument *document, raft_time now)
+prepare(const PgraftHaDocument *document, raft_time now, uint32 *target)
 {
-	XLogRecPtr	target;
-
 	/* a standby that was not promoted completely could not become one again */
 	if (!pgraft_ha_finish_promotion(true) || !prepare_checkpoint(now))
 		return PGRAFT_HA_HANDOVER_PREPARES;
-	target = best_target(document);
-	if (target == InvalidXLogRecPtr || target + CLOSE_BYTES < GetFlushRecPtr(NULL))
+	*target = choose_target(document);
+	if (*target == 0)
 		return now - handover.since >= FOLLOW_MS ?
 			PGRAFT_HA_HANDOVER_GIVEN_UP : PGRAFT_HA_HANDOVER_PREPARES;
+	if (document->switchover_target == 0)
+		return PGRAFT_HA_HANDOVER_CHOOSES;
 	handover.stopped = true;
 	handover.since = now;
 	return PGRAFT_HA_HANDOVER_STOPS;
@@ -163,6 +182,8 @@ prepare(const PgraftHaDocument *document, raft_time now)
 static PgraftHaHandover
 stop(const PgraftHaDocument *document, raft_time now, XLogRecPtr *end)
 {
+	if (document->switchover_target == 0)
+		return PGRAFT_HA_HANDOVER_GIVEN_UP; /* it is no member any more */
 	if (handover.sessions == NULL)
 	{
 		handover.sessions = MemoryContextAlloc(TopMemoryContext,
@@ -176,7 +197,7 @@ stop(const PgraftHaDocument *document, raft_time now, XLogRecPtr *end)
 	/* also what synchronous_commit = off, or an open transaction, has left in memory */
 	*end = pgraft_ha_end_of_records();
 	XLogFlush(*end);
-	if (best_target(document) >= *end)
+	if (pgraft_ha_standby_flush(document->switchover_target) >= *end)
 		return PGRAFT_HA_HANDOVER_DONE;
 	return now - handover.since >= CATCH_UP_MS ?
 		PGRAFT_HA_HANDOVER_GIVEN_UP : PGRAFT_HA_HANDOVER_STOPS;

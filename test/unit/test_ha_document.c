@@ -329,6 +329,28 @@ test_switchover(void)
 	ok(document.phase == PGRAFT_HA_SEALING, "without a target: whoever has everything");
 	ok(plain(PGRAFT_HA_SWITCHOVER_ABORT, 0) == PGRAFT_HA_DONE && document.primary == 3,
 	   "given up: the old primary is chosen again");
+
+	(void) promoted(3, 6, 800, 8);
+	(void) plain(PGRAFT_HA_SWITCHOVER, 0);
+	command = make(PGRAFT_HA_SWITCHOVER_TARGET, 3);
+	command.incarnation = 0;
+	command.generation = document.switchover_serial;
+	ok(apply(command) == PGRAFT_HA_REFUSED, "the primary cannot choose itself");
+	command.member = 1;
+	command.generation--;
+	ok(apply(command) == PGRAFT_HA_STALE && document.switchover_target == 0, "nor choose for an earlier one");
+	command.generation++;
+	ok(apply(command) == PGRAFT_HA_DONE && document.switchover_target == 1, "it chooses whom nobody named");
+	command.member = 2;
+	ok(apply(command) == PGRAFT_HA_STALE && document.switchover_target == 1, "once");
+	command = make(PGRAFT_HA_DRAINED, 3);
+	command.lsn = 850;
+	command.timeline = 6;
+	command.generation = document.switchover_serial;
+	(void) apply(command);
+	(void) report(2, document.primary_epoch, 850);
+	ok(document.phase == PGRAFT_HA_SEALING, "whoever reports first is not taken instead");
+	ok(report(1, document.primary_epoch, 850) == PGRAFT_HA_DONE && document.primary == 1, "but the one that was chosen");
 }
 
 static void
@@ -775,7 +797,7 @@ test_bytes(void)
 		length = pgraft_ha_command_encode(&command, buffer);
 		bad += !pgraft_ha_command_decode(&back, buffer, length) || back.kind != kind;
 	}
-	ok(kind > PGRAFT_HA_DRAINED && bad == 0, "so does each kind");
+	ok(kind > PGRAFT_HA_SWITCHOVER_TARGET && bad == 0, "so does each kind");
 	pgraft_ha_document_init(&document);
 	length = pgraft_ha_document_encode(&document, buffer);
 	ok(pgraft_ha_document_decode(&decoded, buffer, length), "the empty document survives");

@@ -363,6 +363,16 @@ promote(uint32 id)
 }
 
 static void
+choose_target(void)
+{
+	PgraftHaCommand command;
+
+	prepare(&command, PGRAFT_HA_SWITCHOVER_TARGET, 1 + (uint32) below(n_servers));
+	command.generation = document.switchover_serial;
+	send(&command);
+}
+
+static void
 run_as_primary(uint32 id)
 {
 	Server	   *server = &servers[id];
@@ -374,6 +384,11 @@ run_as_primary(uint32 id)
 	if (server->running_epoch != document.epoch)
 	{
 		send_position(PGRAFT_HA_DEMOTED, id);
+		return;
+	}
+	if (document.phase == PGRAFT_HA_DRAINING && document.switchover_target == 0 && one_in(2))
+	{
+		choose_target();
 		return;
 	}
 	if (document.phase == PGRAFT_HA_DRAINING && server->drained == document.switchover_serial)
