@@ -140,13 +140,17 @@ wait_mode(void)
 	return SYNC_REP_WAIT_FLUSH;
 }
 
+/*
+ * When the last standby is no longer waited for, the checkpointer wakes whoever
+ * waits before it says so, both under the lock.
+ */
 static bool
 quorum_has(XLogRecPtr lsn)
 {
 	bool		has;
 
 	LWLockAcquire(SyncRepLock, LW_SHARED);
-	has = WalSndCtl->lsn[wait_mode()] >= lsn;
+	has = WalSndCtl->lsn[wait_mode()] >= lsn || !pgraft_sync_standbys_defined();
 	LWLockRelease(SyncRepLock);
 	return has;
 }
