@@ -3,7 +3,8 @@
 # Whom pgraftctl copies: never a server that was deposed and does not know it.
 # Such a one is out of recovery, takes connections and is the first in every list;
 # rejoin and join pass it over, and a copy whose source is deposed while it is
-# being made is thrown away.
+# being made is thrown away.  But where nobody has a lease because those are away
+# that are to be copied, the primary of the newest epoch will do.
 
 use strict;
 use warnings FATAL => 'all';
@@ -27,6 +28,7 @@ $cluster->query($primary, "
 rejoin_of_deposed();
 join_of_deposed();
 deposed_meanwhile();
+without_lease();
 done_testing();
 
 # Member 1, the first in every list, is the primary and hears of the cluster no
@@ -174,5 +176,31 @@ sub deposed_meanwhile
 	$cluster->wait_streaming($id);
 	restore('meanwhile');
 	is($cluster->query($id, "SELECT count(*) FROM writes WHERE name = 'meanwhile'"), 1, 'it has what was acknowledged');
+	return;
+}
+
+# Three of five are stopped: the primary can have no lease.
+sub without_lease
+{
+	my ($id, @others) = (grep { $_ != 1 } $cluster->ids)[0 .. 2];
+	my $data = $cluster->node($id)->data_dir;
+
+	$cluster->query(1, "INSERT INTO writes VALUES ('without', 1)");
+	$cluster->node($_)->stop('fast') for $id, @others;
+	$cluster->wait_until('the primary has no lease', sub { ($cluster->ask(1, 'SELECT pgraft_is_primary()') // '') eq 'f' });
+	rejoined($id,
+		sub {
+			my ($out, $said) = ('', '');
+			IPC::Run::run([ 'pgraftctl', 'rejoin', '--yes', '--no-start', '-D', $data ], '>', \$out, '2>', \$said);
+			is($?, 0, 'rejoin where nobody has a lease') or diag($said);
+			like($said, qr/no server has a lease, taking the primary of epoch/, 'says so');
+			is(timeline_of($data), $cluster->query(1, 'SELECT timeline FROM pg_stat_pgraft_ha'), 'it is a copy of the primary');
+		});
+	$cluster->start_node($id);
+	$cluster->wait_streaming($id);
+	is($cluster->wait_primary, 1, 'with it there is a lease again');
+	$cluster->start_node($_) for @others;
+	$cluster->settle('without a lease');
+	is($cluster->query($id, "SELECT count(*) FROM writes WHERE name = 'without'"), 1, 'it has what was acknowledged');
 	return;
 }

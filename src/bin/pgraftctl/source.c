@@ -32,6 +32,7 @@
 
 #define MAX_CANDIDATES 64
 #define LOOK_AGAIN_US 200000
+#define FENCED_SECONDS 10		/* then nobody is about to be promoted */
 #define STILL_PRIMARY_SECONDS 5	/* for a lease that is late, or a broken connection */
 #define CONNECT_OPTIONS "dbname=postgres target_session_attrs=any connect_timeout=5"
 
@@ -74,6 +75,7 @@ ctl_find_primary(const char *from, const char *credentials, int seconds, uint64 
 {
 	static char *said = NULL;
 	time_t		end = time(NULL) + seconds;
+	time_t		fenced_since = 0;
 
 	memset(source, 0, sizeof(*source));
 	for (;;)
@@ -93,7 +95,12 @@ ctl_find_primary(const char *from, const char *credentials, int seconds, uint64 
 		for (i = 0; i < candidates.n && !found && !ctl_end_requested; i++)
 			found = ask_candidate(&candidates, candidates.address[i],
 								  psprintf("%s %s", credentials, parts.login), source);
-		if (!found && candidates.fenced.connection != NULL && time(NULL) >= end)
+		if (candidates.fenced.connection == NULL)
+			fenced_since = 0;
+		else if (fenced_since == 0)
+			fenced_since = time(NULL);
+		if (!found && fenced_since != 0 &&
+			time(NULL) >= Min(end, fenced_since + FENCED_SECONDS))
 		{
 			pg_log_info("no server has a lease, taking the primary of epoch %s at %s",
 						candidates.fenced.epoch, candidates.fenced.address);
