@@ -187,7 +187,11 @@ sub watch
 	my $said = '';
 	my $run = IPC::Run::start([ 'pgraftctl', 'status', '--watch', '1', at($id) ], '<', \'', '>', \$said, IPC::Run::timeout(20));
 
-	$run->pump until $said =~ /(node3.*){2}/s;
+	if (!eval { $run->pump until $said =~ /(node3.*){2}/s; 1 })
+	{
+		diag("printed until then: $said", ask($id, 'SELECT json_agg(a) FROM pg_stat_activity a'));
+		die $@;
+	}
 	$run->signal('INT');
 	$run->finish;
 	is($run->full_result & 127, POSIX::SIGINT(), 'SIGINT ends it');
