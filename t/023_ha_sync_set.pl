@@ -100,8 +100,8 @@ sub lost_row
 	my ($disabled) = @_;
 	my $old = $cluster->wait_primary;
 	my $epoch = $cluster->query($old, 'SELECT epoch FROM pg_stat_pgraft_ha');
-	my ($other) = grep { $_ != $old } $cluster->ids;
-	my @receivers = map { $cluster->walreceiver($_) } grep { $_ != $old } $cluster->ids;
+	my @others = grep { $_ != $old } $cluster->ids;
+	my @receivers = map { $cluster->walreceiver($_) } @others;
 	my $session = $cluster->session($old);
 
 	kill('STOP', @receivers) == 2 or die 'could not stop the walreceivers';
@@ -113,8 +113,7 @@ sub lost_row
 	$session->end;
 
 	# what lies in their sockets belongs to an epoch that is over
-	$cluster->wait_until('a newer epoch begins',
-		sub { ($cluster->ask($other, "SELECT epoch > $epoch FROM pg_stat_pgraft_ha") // '') eq 't' }, 20);
+	$cluster->wait_sealed($epoch, @others);
 	kill('CONT', @receivers);
 	my $new = $cluster->wait_primary(not => $old, seconds => 20);
 	is($cluster->query($new, "SELECT count(*) FROM writes WHERE name = 'lost $disabled'"), 0,

@@ -146,8 +146,7 @@ sub lose_primary
 	$cluster->wait_until('the cluster knows how far the primary is',
 		sub { ($cluster->ask($other, "SELECT recorded_lsn >= '$lsn' FROM pg_stat_pgraft_ha") // '') eq 't' });
 	$cluster->kill_all($primary);
-	$cluster->wait_until('a newer epoch begins',
-		sub { ($cluster->ask($other, "SELECT epoch > $epoch FROM pg_stat_pgraft_ha") // '') eq 't' });
+	$cluster->wait_sealed($epoch, grep { $_ != $primary } $cluster->ids);
 	kill('CONT', @receivers);
 	return $other;
 }

@@ -66,7 +66,7 @@ sub data_loss
 sub clients_go_away
 {
 	my $old = $cluster->wait_primary;
-	my ($other) = grep { $_ != $old } $cluster->ids;
+	my @others = grep { $_ != $old } $cluster->ids;
 	my $epoch = $cluster->query($old, 'SELECT epoch FROM pg_stat_pgraft_ha');
 	my %session = map { $_ => $cluster->session($old) } qw(killed prepared rolled);
 
@@ -75,7 +75,7 @@ sub clients_go_away
 		$session{$name}->say("BEGIN; INSERT INTO writes VALUES ('$name', 1); PREPARE TRANSACTION '$name'");
 		ok($session{$name}->heard(qr/^PREPARE TRANSACTION/m, 20), "$name: prepared while standbys confirm");
 	}
-	my @receivers = map { $cluster->walreceiver($_) } grep { $_ != $old } $cluster->ids;
+	my @receivers = map { $cluster->walreceiver($_) } @others;
 	kill('STOP', @receivers) == 2 or die 'could not stop the walreceivers';
 	$session{killed}->say("INSERT INTO writes VALUES ('killed', 1)");
 	$session{prepared}->say("COMMIT PREPARED 'prepared'");
@@ -91,7 +91,7 @@ sub clients_go_away
 	is($cluster->query($old, 'SELECT pgraft_is_primary()'), 't', 'clients that go away change nothing for the primary');
 
 	$cluster->kill_all($old);
-	$cluster->wait_until('a newer epoch begins', sub { ($cluster->ask($other, "SELECT epoch > $epoch FROM pg_stat_pgraft_ha") // '') eq 't' });
+	$cluster->wait_sealed($epoch, @others);
 	kill('CONT', @receivers);
 	my $new = $cluster->wait_primary(not => $old);
 	for my $name (qw(prepared rolled))

@@ -224,6 +224,20 @@ sub wait_paused
 		});
 }
 
+# Until these servers are sealed in an epoch newer than $epoch: what lies in the
+# sockets of stopped receivers is lost then.
+sub wait_sealed
+{
+	my ($self, $epoch, @ids) = @_;
+
+	for my $id (@ids)
+	{
+		$self->wait_until("server $id is sealed in a newer epoch",
+			sub { ($self->ask($id, "SELECT epoch > $epoch AND own_role = 'sealed' FROM pg_stat_pgraft_ha") // '') eq 't' });
+	}
+	return;
+}
+
 # Until the epoch is newer than $epoch and the document's phase is one of these.
 sub wait_phase
 {

@@ -250,6 +250,9 @@ typedef enum PgraftHaCommandKind
 	PGRAFT_HA_SWITCHOVER_TARGET
 } PgraftHaCommandKind;
 
+/* The reason of an epoch, where members do something else because of it. */
+#define PGRAFT_HA_PROCESS_GONE "the primary's process is gone"
+
 extern const char *pgraft_ha_command_name(int kind);
 
 typedef struct PgraftHaCommand
@@ -298,6 +301,13 @@ extern PgraftHaVerdict pgraft_ha_document_apply(PgraftHaDocument *document,
 extern bool pgraft_ha_reports_suffice(const PgraftHaDocument *document);
 /* Whom the reports choose; 0 = nobody. */
 extern uint32 pgraft_ha_choose(const PgraftHaDocument *document);
+
+/*
+ * Whether a member that streams from the old primary may go on for a moment before
+ * it seals: the primary may have been shut down in order, and then it sends the
+ * last of its WAL after its member's process has ended.
+ */
+extern bool pgraft_ha_last_wal_may_come(const PgraftHaDocument *document);
 
 /*
  * Whom ACCEPT_LAG would choose, 0 = nobody, and how many bytes it lacks of what

@@ -550,6 +550,15 @@ pgraft_ha_choose(const PgraftHaDocument *document)
 	return document->switchover_target == 0 && other != NULL ? other->id : 0;
 }
 
+bool
+pgraft_ha_last_wal_may_come(const PgraftHaDocument *document)
+{
+	const PgraftHaEpoch *entry = pgraft_ha_find_epoch(document, document->epoch);
+
+	return document->phase == PGRAFT_HA_SEALING && entry != NULL &&
+		strcmp(entry->reason, PGRAFT_HA_PROCESS_GONE) == 0;
+}
+
 /*
  * Behind the place where the old primary stopped nothing was acknowledged: WAL
  * that somebody has of it keeps no target out.

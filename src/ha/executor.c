@@ -61,6 +61,7 @@ static long turn(void);
 static long step(void);
 static long standby_step(void);
 static void fill_position(PgraftHaCommand *command, int kind);
+static bool waits_for_last_wal(void);
 static long seal_and_report(void);
 static long promote(void);
 static long follow(void);
@@ -446,12 +447,32 @@ fill_position(PgraftHaCommand *command, int kind)
 	command->lsn = local.lsn;
 }
 
+/* Whoever seals too early makes a primary rewind that was only restarted. */
+static bool
+waits_for_last_wal(void)
+{
+	static uint64 epoch = 0;
+	static raft_time since = 0;
+
+	if (!pgraft_ha_last_wal_may_come(&document) || !pgraft_ha_receives())
+		return false;
+	if (epoch != document.epoch)
+		since = pgraft_monotonic_ms();
+	epoch = document.epoch;
+	return pgraft_monotonic_ms() - since < (raft_time) pgraft_election_timeout / 2;
+}
+
 static long
 seal_and_report(void)
 {
 	const PgraftHaMember *me = pgraft_ha_find_member(&document, (uint32) pgraft_node_id);
 	PgraftHaCommand command;
 
+	if (waits_for_last_wal())
+	{
+		set_role(PGRAFT_HA_ROLE_STANDBY, "receiving the last WAL of the old primary");
+		return SOON_MS;
+	}
 	if (!know_position())
 	{
 		set_role(PGRAFT_HA_ROLE_SEALED, "looking for the end of the local WAL");

@@ -276,7 +276,7 @@ primary_lost(PgraftNode *node, raft_id primary)
 
 	/* for a switchover it may restart as a standby first */
 	if (!draining && !peer.connected)
-		return "the primary's process is gone";
+		return PGRAFT_HA_PROCESS_GONE;
 	if (primary == leading.silent_leader && peer.last_contact <= leading.since)
 		return "the primary was silent";
 	lost_at = Max(peer.last_contact, leading.since) + (raft_time) pgraft_election_timeout;

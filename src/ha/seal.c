@@ -267,6 +267,21 @@ walreceiver_pid(void)
 }
 
 bool
+pgraft_ha_receives(void)
+{
+	pid_t		receiver;
+	bool		streams;
+
+	SpinLockAcquire(&WalRcv->mutex);
+	receiver = WalRcv->pid;
+	streams = WalRcv->walRcvState == WALRCV_STREAMING;
+	SpinLockRelease(&WalRcv->mutex);
+	return receiver != 0 && streams &&
+		pg_atomic_read_u64(&pgraft_ha_shared->open_epoch) != 0 &&
+		(pid_t) pg_atomic_read_u32(&pgraft_ha_shared->waiting_receiver) != receiver;
+}
+
+bool
 pgraft_ha_seal(XLogRecPtr *lsn, TimeLineID *timeline)
 {
 	pid_t		receiver;

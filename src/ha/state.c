@@ -91,10 +91,11 @@ pgraft_ha_state_apply(const unsigned char *data, size_t length, uint64 index, ui
 }
 
 /*
- * Nothing is open for an epoch older than the document's.  Comes before the
- * document is published: sealed and fenced before anybody can read of the new
- * epoch and report a position for it.  Repeated each turn, in case "pgraft ha"
- * opened for the older epoch in that moment.
+ * Nothing is open for an epoch older than the document's, unless the last WAL of
+ * that epoch may still come (then "pgraft ha" seals, and before it reports).
+ * Comes before the document is published: sealed and fenced before anybody can
+ * read of the new epoch and report a position for it.  Repeated each turn, in
+ * case "pgraft ha" opened for the older epoch in that moment.
  */
 void
 pgraft_ha_state_obey(void)
@@ -104,7 +105,8 @@ pgraft_ha_state_obey(void)
 	if (pgraft_ha_shared == NULL)
 		return;
 	open_epoch = pg_atomic_read_u64(&pgraft_ha_shared->open_epoch);
-	if (open_epoch != 0 && open_epoch < document.epoch && !pgraft_ha_disabled("seal"))
+	if (open_epoch != 0 && open_epoch < document.epoch &&
+		!pgraft_ha_last_wal_may_come(&document) && !pgraft_ha_disabled("seal"))
 	{
 		pg_atomic_write_u64(&pgraft_ha_shared->open_epoch, 0);
 		pg_memory_barrier();
