@@ -11,8 +11,9 @@
  * the server must not take it away, in local_state.c.
  *
  * It may block: for the answer to a proposal, for a checkpoint, for sessions to
- * end.  Nothing else waits for it: the fence and the seal are closed by the
- * consensus worker the moment it applies a newer epoch.
+ * end.  Nothing else waits for it: the fence and, but for the last WAL of a
+ * primary that was shut down, the seal are closed by the consensus worker the
+ * moment it applies a newer epoch.
  *
  * Copyright (c) 2026, pgraft contributors
  *
@@ -24,12 +25,10 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
-#include "access/xlogrecovery.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/bgwriter.h"
 #include "postmaster/interrupt.h"
 #include "postmaster/postmaster.h"
 #include "storage/condition_variable.h"
@@ -46,11 +45,10 @@
 #include "pgraft/settings.h"
 #include "pgraft/shmem.h"
 
+#include "executor_internal.h"
+
 #define PROPOSE_TIMEOUT_MS 1000
 #define ERROR_PAUSE_MS 100
-#define SOON_MS 2				/* something is under way that takes milliseconds */
-#define NEAR_MS 20
-#define CALM_MS 200
 #define TELL_AGAIN_MS 1000		/* commands that may have been lost */
 
 PGDLLEXPORT void pgraft_ha_main(Datum main_arg);
@@ -59,37 +57,15 @@ static void set_up(void);
 static void at_exit(int code, Datum arg);
 static long turn(void);
 static long step(void);
-static long standby_step(void);
-static void fill_position(PgraftHaCommand *command, int kind);
-static bool waits_for_last_wal(void);
-static long seal_and_report(void);
-static long promote(void);
-static long follow(void);
-static bool went_back(void);
-static long cannot_follow(int verdict);
-static long report_demotion(void);
-static long primary_step(void);
-static long become_primary(void);
-static long serve(void);
-static long drain(void);
-static void stop_serving(const char *reason);
-static long leave(const char *reason);
-static long end_as_primary(const char *reason, long wait_ms);
 static bool is_primary_of_epoch(void);
 static void announce(void);
-static void tell_members(void);
 static void note_hosts(void);
 static void refresh_wal(void);
-static bool may_tell(raft_time *last);
-static void set_role(int role, const char *action);
-static void publish(void);
 
-static PgraftHaDocument document;	/* of this turn */
-static PgraftHaLocal local;
-static PgraftHaWal wal;
-static uint64 promotion_tag = 0;
+PgraftHaTurn pgraft_ha_turn;
+
+static PgraftHaTurn *const here = &pgraft_ha_turn;
 static raft_time last_announced = 0;
-static raft_time last_told = 0;
 
 static const char *const role_names[] = {
 	"starting", "standby", "sealed", "promoting", "primary", "demoting", "rewind", "failed"
@@ -163,10 +139,10 @@ set_up(void)
 	SpinLockRelease(&pgraft_ha_shared->latch_lock);
 
 	/* what an earlier process of this server's life knew */
-	pgraft_ha_read_local(&local);
-	local.worker_pid = MyProcPid;
-	(void) pgraft_ha_read_wal(&wal);
-	publish();
+	pgraft_ha_read_local(&here->local);
+	here->local.worker_pid = MyProcPid;
+	(void) pgraft_ha_read_wal(&here->wal);
+	pgraft_ha_publish();
 }
 
 static void
@@ -177,8 +153,8 @@ at_exit(int code, Datum arg)
 	SpinLockAcquire(&pgraft_ha_shared->latch_lock);
 	pgraft_ha_shared->ha_latch = NULL;
 	SpinLockRelease(&pgraft_ha_shared->latch_lock);
-	local.worker_pid = 0;
-	publish();
+	here->local.worker_pid = 0;
+	pgraft_ha_publish();
 }
 
 static long
@@ -191,10 +167,10 @@ turn(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
-	pgraft_ha_read_document(&document);
+	pgraft_ha_read_document(&here->document);
 	refresh_wal();
 	pause = step();
-	pgraft_ha_tell_role(&local, &document);
+	pgraft_ha_tell_role(&here->local, &here->document);
 	return pause;
 }
 
@@ -203,34 +179,34 @@ refresh_wal(void)
 {
 	uint64		received = pg_atomic_read_u64(&pgraft_ha_shared->received_epoch);
 
-	if (received != 0 && received != wal.epoch && RecoveryInProgress())
-		(void) pgraft_ha_read_wal(&wal);
-	local.wal_epoch = wal.epoch;
-	local.wal_tag = wal.tag;
+	if (received != 0 && received != here->wal.epoch && RecoveryInProgress())
+		(void) pgraft_ha_read_wal(&here->wal);
+	here->local.wal_epoch = here->wal.epoch;
+	here->local.wal_tag = here->wal.tag;
 }
 
-static void
-set_role(int role, const char *action)
+void
+pgraft_ha_set_role(int role, const char *action)
 {
-	if (local.role == role && strcmp(local.action, action) == 0)
+	if (here->local.role == role && strcmp(here->local.action, action) == 0)
 		return;
-	if (local.role != role)
+	if (here->local.role != role)
 	{
 		ereport(DEBUG1,
 				(errmsg_internal("pgraft: this server goes from %s to %s",
-								 pgraft_ha_role_name(local.role), pgraft_ha_role_name(role))));
-		local.role_since = GetCurrentTimestamp();
+								 pgraft_ha_role_name(here->local.role), pgraft_ha_role_name(role))));
+		here->local.role_since = GetCurrentTimestamp();
 		set_ps_display(pgraft_ha_role_name(role));
 	}
-	local.role = role;
-	strlcpy(local.action, action, sizeof(local.action));
-	publish();
+	here->local.role = role;
+	strlcpy(here->local.action, action, sizeof(here->local.action));
+	pgraft_ha_publish();
 }
 
-static void
-publish(void)
+void
+pgraft_ha_publish(void)
 {
-	pgraft_ha_publish_local(&local);
+	pgraft_ha_publish_local(&here->local);
 }
 
 bool
@@ -240,7 +216,7 @@ pgraft_ha_try_propose(PgraftHaCommand *command)
 	volatile bool done = false;
 
 	if (command->epoch == 0)
-		command->epoch = document.epoch;
+		command->epoch = here->document.epoch;
 	if (command->member == 0)
 		command->member = (uint32) pgraft_node_id;
 	command->time = pgraft_unix_us();
@@ -261,8 +237,8 @@ pgraft_ha_try_propose(PgraftHaCommand *command)
 }
 
 /* Not more often than TELL_AGAIN_MS. */
-static bool
-may_tell(raft_time *last)
+bool
+pgraft_ha_may_tell(raft_time *last)
 {
 	raft_time	now = pgraft_monotonic_ms();
 
@@ -283,37 +259,38 @@ step(void)
 {
 	if (!pgraft_ha_shared->document_loaded)
 	{
-		if (local.role != PGRAFT_HA_ROLE_PRIMARY)
-			set_role(PGRAFT_HA_ROLE_STARTING, "waiting for the cluster document");
+		if (here->local.role != PGRAFT_HA_ROLE_PRIMARY)
+			pgraft_ha_set_role(PGRAFT_HA_ROLE_STARTING, "waiting for the cluster document");
 		return NEAR_MS;
 	}
 
 	/* before anything else, above all before the names could release a commit */
 	if (!RecoveryInProgress() && !is_primary_of_epoch())
-		return primary_step();
-	if (pgraft_ha_apply_sync(&document) && local.sync_generation != document.sync_generation)
+		return pgraft_ha_primary_step();
+	if (pgraft_ha_apply_sync(&here->document) &&
+		here->local.sync_generation != here->document.sync_generation)
 	{
-		local.sync_generation = document.sync_generation;
-		publish();
+		here->local.sync_generation = here->document.sync_generation;
+		pgraft_ha_publish();
 	}
 	announce();
 	note_hosts();
-	return RecoveryInProgress() ? standby_step() : primary_step();
+	return RecoveryInProgress() ? pgraft_ha_standby_step() : pgraft_ha_primary_step();
 }
 
 /* Out of recovery, and rightly so. */
 static bool
 is_primary_of_epoch(void)
 {
-	return document.phase != PGRAFT_HA_NONE && document.phase != PGRAFT_HA_SEALING &&
-		document.primary == (uint32) pgraft_node_id && wal.epoch == document.epoch;
+	return here->document.phase != PGRAFT_HA_NONE && here->document.phase != PGRAFT_HA_SEALING &&
+		here->document.primary == (uint32) pgraft_node_id && here->wal.epoch == here->document.epoch;
 }
 
 /* Tells the cluster where this server is, once it is a member. */
 static void
 announce(void)
 {
-	const PgraftHaMember *known = pgraft_ha_find_member(&document, (uint32) pgraft_node_id);
+	const PgraftHaMember *known = pgraft_ha_find_member(&here->document, (uint32) pgraft_node_id);
 	const char *host = pgraft_postgres_address[0] != '\0' ? pgraft_postgres_address :
 		pgraft_address;
 	PgraftStatus status;
@@ -326,7 +303,7 @@ announce(void)
 		(known != NULL && known->incarnation == status.raft.incarnation &&
 		 known->port == (uint32) PostPortNumber && strcmp(known->host, host) == 0 &&
 		 known->priority == pgraft_failover_priority) ||
-		!may_tell(&last_announced))
+		!pgraft_ha_may_tell(&last_announced))
 		return;
 	memset(&command, 0, sizeof(command));
 	members = palloc(sizeof(PgraftMembers));
@@ -360,14 +337,14 @@ note_hosts(void)
 	StringInfoData ports;
 	int			i;
 
-	if (seen == document.changes || document.n_members == 0)
+	if (seen == here->document.changes || here->document.n_members == 0)
 		return;
 	initStringInfo(&hosts);
 	initStringInfo(&ports);
-	for (i = 0; i < document.n_members; i++)
+	for (i = 0; i < here->document.n_members; i++)
 	{
-		appendStringInfo(&hosts, "%s%s", i > 0 ? "," : "host=", document.members[i].host);
-		appendStringInfo(&ports, "%s%u", i > 0 ? "," : " port=", document.members[i].port);
+		appendStringInfo(&hosts, "%s%s", i > 0 ? "," : "host=", here->document.members[i].host);
+		appendStringInfo(&ports, "%s%u", i > 0 ? "," : " port=", here->document.members[i].port);
 	}
 	appendStringInfo(&hosts, "%s\n", ports.data);
 	if (noted == NULL || strcmp(noted, hosts.data) != 0)
@@ -377,464 +354,17 @@ note_hosts(void)
 			pfree(noted);
 		noted = MemoryContextStrdup(TopMemoryContext, hosts.data);
 	}
-	seen = document.changes;
-}
-
-/* ----------------------------------------------------------------
- * As a standby
- * ----------------------------------------------------------------
- */
-
-static long
-standby_step(void)
-{
-	bool		mine = document.primary == (uint32) pgraft_node_id;
-
-	if (local.promoted_epoch != 0)
-	{
-		local.promoted_epoch = 0;
-		publish();
-	}
-	switch (document.phase)
-	{
-		case PGRAFT_HA_SEALING:
-			return seal_and_report();
-		case PGRAFT_HA_ASSIGNED:
-			if (mine)
-				return promote();
-			set_role(PGRAFT_HA_ROLE_SEALED, "waiting for the new primary");
-			return NEAR_MS;
-		case PGRAFT_HA_STEADY:
-		case PGRAFT_HA_DRAINING:
-			return mine ? report_demotion() : follow();
-		default:
-			set_role(PGRAFT_HA_ROLE_STANDBY, "waiting for the first primary");
-			return CALM_MS;
-	}
-}
-
-static bool
-know_position(void)
-{
-	XLogRecPtr	lsn;
-	TimeLineID	timeline;
-
-	if (!pgraft_ha_seal(&lsn, &timeline))
-	{
-		local.lsn_known = false;
-		return false;
-	}
-
-	/* a standby that was started as one knows whose timeline it is on */
-	(void) pgraft_ha_read_wal(&wal);
-	local.wal_epoch = wal.epoch;
-	local.wal_tag = wal.tag;
-	local.lsn = lsn;
-	local.timeline = timeline;
-	local.lsn_known = true;
-	return true;
+	seen = here->document.changes;
 }
 
 /* A command that says where the local WAL ends, which must be known. */
-static void
-fill_position(PgraftHaCommand *command, int kind)
+void
+pgraft_ha_fill_position(PgraftHaCommand *command, int kind)
 {
 	memset(command, 0, sizeof(*command));
 	command->kind = kind;
-	command->wal_epoch = wal.epoch;
-	command->tag = wal.tag;
-	command->timeline = local.timeline;
-	command->lsn = local.lsn;
-}
-
-/* Whoever seals too early makes a primary rewind that was only restarted. */
-static bool
-waits_for_last_wal(void)
-{
-	static uint64 epoch = 0;
-	static raft_time since = 0;
-
-	if (!pgraft_ha_last_wal_may_come(&document) || !pgraft_ha_receives())
-		return false;
-	if (epoch != document.epoch)
-		since = pgraft_monotonic_ms();
-	epoch = document.epoch;
-	return pgraft_monotonic_ms() - since < (raft_time) pgraft_election_timeout / 2;
-}
-
-static long
-seal_and_report(void)
-{
-	const PgraftHaMember *me = pgraft_ha_find_member(&document, (uint32) pgraft_node_id);
-	PgraftHaCommand command;
-
-	if (waits_for_last_wal())
-	{
-		set_role(PGRAFT_HA_ROLE_STANDBY, "receiving the last WAL of the old primary");
-		return SOON_MS;
-	}
-	if (!know_position())
-	{
-		set_role(PGRAFT_HA_ROLE_SEALED, "looking for the end of the local WAL");
-		return SOON_MS;
-	}
-	if (went_back())
-	{
-		set_role(PGRAFT_HA_ROLE_SEALED, "not counted: its data is older than what it confirmed");
-		return CALM_MS;
-	}
-	set_role(PGRAFT_HA_ROLE_SEALED, "waiting for the choice of a primary");
-	if (me == NULL || me->reported || pgraft_ha_pauses_at("report"))
-		return NEAR_MS;
-	pgraft_ha_note_position(local.lsn, true);
-	fill_position(&command, PGRAFT_HA_REPORT);
-	if (pgraft_ha_try_propose(&command))
-		ereport(LOG,
-				(errmsg("pgraft: reported WAL of epoch %llu up to %X/%X on timeline %u",
-						(unsigned long long) wal.epoch, LSN_FORMAT_ARGS(local.lsn),
-						local.timeline)));
-	return SOON_MS;
-}
-
-static long
-promote(void)
-{
-	uint64		epoch = document.epoch;
-
-	if (pgraft_ha_pauses_at("promote"))
-		return NEAR_MS;
-	if (local.sync_generation != document.sync_generation)
-	{
-		set_role(PGRAFT_HA_ROLE_PROMOTING, "waiting for synchronous_standby_names");
-		return SOON_MS;
-	}
-	if (local.role != PGRAFT_HA_ROLE_PROMOTING || promotion_tag == 0)
-	{
-		if (!pg_strong_random(&promotion_tag, sizeof(promotion_tag)) || promotion_tag == 0)
-			promotion_tag = 1;
-		ereport(LOG,
-				(errmsg("pgraft promotes this server for epoch %llu",
-						(unsigned long long) epoch)));
-	}
-	set_role(PGRAFT_HA_ROLE_PROMOTING, "waiting for the end of recovery");
-	(void) pgraft_ha_promote(epoch, promotion_tag);
-	if (wal.epoch != epoch)
-		(void) pgraft_ha_read_wal(&wal);
-	return 1;
-}
-
-static long
-follow(void)
-{
-	PgraftHaMember *primary = pgraft_ha_find_member(&document, document.primary);
-	int			verdict;
-
-	if (primary == NULL || pgraft_ha_pauses_at("follow"))
-		return NEAR_MS;
-	if (pg_atomic_read_u64(&pgraft_ha_shared->open_epoch) == document.epoch)
-	{
-		bool		same;
-
-		SpinLockAcquire(&pgraft_ha_shared->upstream_lock);
-		same = pgraft_ha_shared->upstream_port == primary->port &&
-			strcmp(pgraft_ha_shared->upstream_host, primary->host) == 0;
-		SpinLockRelease(&pgraft_ha_shared->upstream_lock);
-		if (same)
-		{
-			set_role(PGRAFT_HA_ROLE_STANDBY, "");
-			pgraft_ha_watch_slots(&document);
-			pgraft_ha_note_position(GetXLogReplayRecPtr(NULL), false);
-			return CALM_MS;
-		}
-	}
-	if (!know_position())
-		return SOON_MS;
-	if (went_back())
-		return cannot_follow(PGRAFT_HA_MEMBER_RECLONE);
-	verdict = pgraft_ha_judge_wal(&document, wal.epoch, wal.tag, local.timeline, local.lsn);
-	if (verdict == PGRAFT_HA_MEMBER_STREAMING)
-	{
-		pgraft_ha_write_verdict(verdict, document.epoch, local.timeline);
-		pgraft_ha_open(document.epoch, primary->host, primary->port);
-		local.failure[0] = '\0';
-		set_role(PGRAFT_HA_ROLE_STANDBY, "");
-		ereport(LOG,
-				(errmsg("pgraft: this server follows member %u, epoch %llu", primary->id,
-						(unsigned long long) document.epoch)));
-		return CALM_MS;
-	}
-	if (local.role != PGRAFT_HA_ROLE_REWIND)
-		ereport(LOG,
-				(errmsg("this server has WAL that the cluster has not, and cannot follow"),
-				 errdetail("It has WAL of epoch %llu up to %X/%X on timeline %u.",
-						   (unsigned long long) wal.epoch, LSN_FORMAT_ARGS(local.lsn),
-						   local.timeline),
-				 errhint("\"pgraftctl rejoin -D %s\" makes it a standby again; \"pgraftctl run\" does that by itself.",
-						 DataDir)));
-	return cannot_follow(verdict);
-}
-
-/* The local WAL, whose end is known, ends before what this server once had. */
-static bool
-went_back(void)
-{
-	static bool complained = false;
-	XLogRecPtr	had = pgraft_ha_noted_position();
-
-	if (had == InvalidXLogRecPtr || local.lsn >= had)
-		return false;
-	if (document.phase == PGRAFT_HA_SEALING && document.force_target == (uint32) pgraft_node_id)
-	{
-		/* an operator wants what it has */
-		pgraft_ha_forget_position();
-		return false;
-	}
-	if (!complained)
-		ereport(LOG,
-				(errmsg("the data of this server is older than what it once confirmed, as from a restored backup"),
-				 errdetail("Its WAL ends at %X/%X on timeline %u, and went at least to %X/%X.",
-						   LSN_FORMAT_ARGS(local.lsn), local.timeline, LSN_FORMAT_ARGS(had)),
-				 errhint("\"pgraftctl rejoin -D %s\" clones it from the primary.  If no member has newer data, \"SELECT pgraft_failover(%d, true)\" makes this server the primary with what it has.",
-						 DataDir, pgraft_node_id)));
-	complained = true;
-	return true;
-}
-
-static long
-cannot_follow(int verdict)
-{
-	static uint64 judged_epoch = 0;
-	const char *failure = verdict == PGRAFT_HA_MEMBER_RECLONE ? "must be cloned again" :
-		"must be rewound";
-	PgraftHaCommand command;
-
-	if (judged_epoch != document.epoch || strcmp(local.failure, failure) != 0)
-		pgraft_ha_write_verdict(verdict, document.epoch, local.timeline);
-	judged_epoch = document.epoch;
-	strlcpy(local.failure, failure, sizeof(local.failure));
-	set_role(PGRAFT_HA_ROLE_REWIND, "waiting for pgraftctl rejoin");
-	if (may_tell(&last_told))
-	{
-		memset(&command, 0, sizeof(command));
-		command.kind = PGRAFT_HA_MEMBER_STATE;
-		command.state = verdict;
-		(void) pgraft_ha_try_propose(&command);
-	}
-	return CALM_MS;
-}
-
-/* The document takes this server for the primary, but it is a standby now. */
-static long
-report_demotion(void)
-{
-	PgraftHaCommand command;
-
-	set_role(PGRAFT_HA_ROLE_SEALED, "looking for the end of the local WAL");
-	if (!know_position() || pgraft_ha_pauses_at("demoted"))
-		return SOON_MS;
-	if (went_back())
-	{
-		memset(&command, 0, sizeof(command));
-		command.kind = PGRAFT_HA_BEGIN_EPOCH;
-		strlcpy(command.reason, "the primary was replaced by older data", sizeof(command.reason));
-		(void) pgraft_ha_try_propose(&command);
-		return CALM_MS;
-	}
-	pgraft_ha_note_position(local.lsn, true);
-	fill_position(&command, PGRAFT_HA_DEMOTED);
-	(void) pgraft_ha_try_propose(&command);
-	return NEAR_MS;
-}
-
-/* ----------------------------------------------------------------
- * Not in recovery
- * ----------------------------------------------------------------
- */
-
-static long
-primary_step(void)
-{
-	if (document.phase == PGRAFT_HA_NONE)
-	{
-		set_role(PGRAFT_HA_ROLE_STARTING, "waiting for the first primary");
-		return CALM_MS;
-	}
-	if (document.phase == PGRAFT_HA_SEALING || document.primary != (uint32) pgraft_node_id)
-		return leave(document.switchover_from == (uint32) pgraft_node_id ? "switchover" :
-					 wal.epoch < document.epoch && local.promoted_epoch != 0 ?
-					 "the cluster has begun a newer epoch" :
-					 "it is not the cluster's primary");
-
-	/* whoever promoted it by hand did not do it for this epoch */
-	if (wal.epoch != document.epoch)
-		return leave("it was not promoted for this epoch");
-	if (document.phase == PGRAFT_HA_ASSIGNED)
-		return become_primary();
-	if (document.phase == PGRAFT_HA_DRAINING)
-		return drain();
-	return serve();
-}
-
-static long
-become_primary(void)
-{
-	PgraftHaCommand command;
-	TimeLineID	timeline;
-	XLogRecPtr	fork;
-
-	if (pgraft_ha_pauses_at("promoted"))
-		return NEAR_MS;
-	pgraft_ha_find_fork(&timeline, &fork);
-	if (wal.timeline != timeline)
-	{
-		wal.timeline = timeline;
-		pgraft_ha_write_wal(&wal);
-	}
-	local.timeline = timeline;
-	local.promoted_epoch = document.epoch;
-	set_role(PGRAFT_HA_ROLE_PROMOTING, "telling the cluster");
-	publish();
-	memset(&command, 0, sizeof(command));
-	command.kind = PGRAFT_HA_PROMOTED;
-	command.timeline = timeline;
-	command.lsn = fork;
-	command.tag = wal.tag;
-	(void) pgraft_ha_try_propose(&command);
-	return SOON_MS;
-}
-
-static long
-serve(void)
-{
-	const PgraftHaEpoch *entry;
-
-	promotion_tag = 0;
-	if (local.promoted_epoch != document.epoch)
-	{
-		local.promoted_epoch = document.epoch;
-		publish();
-	}
-	set_role(PGRAFT_HA_ROLE_PRIMARY, "");
-	entry = pgraft_ha_find_epoch(&document, document.epoch);
-	if (entry != NULL && entry->promoted && entry->timeline != GetWALInsertionTimeLine())
-		return leave("it was promoted by hand: its timeline is not that of the epoch");
-	if (entry != NULL && entry->promoted && entry->tag != wal.tag)
-		return leave("the cluster knows of another promotion of it than the last");
-	if (!pgraft_ha_pauses_at("checkpoint"))
-		(void) pgraft_ha_finish_promotion(false);
-	pgraft_ha_watch_sync(&document);
-	tell_members();
-	pgraft_ha_watch_slots(&document);
-	pgraft_ha_note_primary_position();
-	return document.next_sync.n > 0 ? NEAR_MS : CALM_MS / 2;
-}
-
-/* Who follows and who does not, as the primary sees it. */
-static void
-tell_members(void)
-{
-	static raft_time told = 0;
-	int			i;
-
-	for (i = 0; i < document.n_members; i++)
-	{
-		const PgraftHaMember *member = &document.members[i];
-		bool		streams;
-		PgraftHaCommand command;
-
-		if (member->id == (uint32) pgraft_node_id)
-			continue;
-		streams = pgraft_ha_standby_flush(member->id) != InvalidXLogRecPtr;
-		if (streams == (member->state == PGRAFT_HA_MEMBER_STREAMING) ||
-			(!streams && member->state != PGRAFT_HA_MEMBER_STREAMING) || !may_tell(&told))
-			continue;
-		memset(&command, 0, sizeof(command));
-		command.kind = PGRAFT_HA_MEMBER_STATE;
-		command.member = member->id;
-		command.incarnation = member->incarnation;
-		command.state = streams ? PGRAFT_HA_MEMBER_STREAMING : PGRAFT_HA_MEMBER_LAGGING;
-		(void) pgraft_ha_try_propose(&command);
-	}
-}
-
-/*
- * A switchover.  Nothing is taken back that was said: until the document has
- * gone on, or the switchover was given up, this server stays fenced.
- */
-static long
-drain(void)
-{
-	PgraftHaCommand command;
-	XLogRecPtr	end;
-	uint32		target;
-
-	switch (pgraft_ha_hand_over(&document, &end, &target))
-	{
-		case PGRAFT_HA_HANDOVER_PREPARES:
-			set_role(PGRAFT_HA_ROLE_PRIMARY, "preparing the switchover");
-			return SOON_MS;
-		case PGRAFT_HA_HANDOVER_CHOOSES:
-			memset(&command, 0, sizeof(command));
-			command.kind = PGRAFT_HA_SWITCHOVER_TARGET;
-			command.member = target;
-			command.generation = document.switchover_serial;
-			return pgraft_ha_try_propose(&command) ? SOON_MS : NEAR_MS;
-		case PGRAFT_HA_HANDOVER_STOPS:
-			stop_serving("handing over to the other server");
-			return 1;
-		case PGRAFT_HA_HANDOVER_DONE:
-			if (pgraft_ha_pauses_at("drained"))
-				return NEAR_MS;
-			fill_position(&command, PGRAFT_HA_DRAINED);
-			command.generation = document.switchover_serial;
-			command.lsn = end;
-			return pgraft_ha_try_propose(&command) ? SOON_MS : NEAR_MS;
-		case PGRAFT_HA_HANDOVER_GIVEN_UP:
-			memset(&command, 0, sizeof(command));
-			command.kind = PGRAFT_HA_SWITCHOVER_ABORT;
-			(void) pgraft_ha_try_propose(&command);
-			return NEAR_MS;
-		case PGRAFT_HA_HANDOVER_DEMOTES:
-			break;
-	}
-
-	/* what it has counts; a server that was deposed keeps what is in memory to itself */
-	XLogFlush(pgraft_ha_end_of_records());
-	return end_as_primary("switchover", SOON_MS);
-}
-
-/* Fenced, and not by the lease: until it is primary of an epoch once more. */
-static void
-stop_serving(const char *reason)
-{
-	if (local.promoted_epoch != 0)
-	{
-		local.promoted_epoch = 0;
-		publish();
-	}
-	pgraft_ha_fence_now();
-	set_role(PGRAFT_HA_ROLE_DEMOTING, reason);
-}
-
-/* Not the primary any more, or never was one. */
-static long
-leave(const char *reason)
-{
-	stop_serving(reason);
-	return end_as_primary(reason, CALM_MS);
-}
-
-/* Fenced already.  Returns when to try again; when it is time, not at all. */
-static long
-end_as_primary(const char *reason, long wait_ms)
-{
-	/* as a standby it would call data consistent before it is (start.c) */
-	if (!pgraft_ha_finish_promotion(true))
-	{
-		pgraft_ha_end_sessions();
-		return wait_ms;
-	}
-	pgraft_ha_tell_role(&local, &document);
-	pgraft_ha_demote(reason);
-	return 0;
+	command->wal_epoch = here->wal.epoch;
+	command->tag = here->wal.tag;
+	command->timeline = here->local.timeline;
+	command->lsn = here->local.lsn;
 }
