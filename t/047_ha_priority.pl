@@ -29,7 +29,18 @@ ok($session->heard(qr/^$high\b/m, 30), "a switchover goes to server $high, which
 $session->end;
 $cluster->settle('after the switchover');
 
+# its connection is there and nobody at the other end
 $primary = $high;
+($low, $high) = sort { $a <=> $b } grep { $_ != $primary } $cluster->ids;
+prefer($high);
+wait_equal($primary, $low, $high);
+my $receiver = $cluster->walreceiver($high);
+kill('STOP', $receiver) == 1 or die 'could not stop the walreceiver';
+is($cluster->query($low, 'SELECT pgraft_switchover()'), $low, "to server $low while server $high confirms nothing");
+kill('CONT', $receiver);
+$cluster->settle('after the second switchover');
+
+$primary = $low;
 ($low, $high) = sort { $a <=> $b } grep { $_ != $primary } $cluster->ids;
 prefer($high);
 wait_equal($primary, $low, $high);

@@ -303,11 +303,11 @@ extern bool pgraft_ha_reports_suffice(const PgraftHaDocument *document);
 extern uint32 pgraft_ha_choose(const PgraftHaDocument *document);
 
 /*
- * Whether a member that streams from the old primary may go on for a moment before
- * it seals: the primary may have been shut down in order, and then it sends the
- * last of its WAL after its member's process has ended.
+ * Whether that member, if it streams from the old primary, may go on for a moment
+ * before it seals and reports: the primary may have been shut down in order, and
+ * then it sends the last of its WAL after its member's process has ended.
  */
-extern bool pgraft_ha_last_wal_may_come(const PgraftHaDocument *document);
+extern bool pgraft_ha_last_wal_may_come(const PgraftHaDocument *document, uint32 id);
 
 /*
  * Whom ACCEPT_LAG would choose, 0 = nobody, and how many bytes it lacks of what

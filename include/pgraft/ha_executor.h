@@ -56,7 +56,7 @@ extern void pgraft_ha_forget_position(void);
  * is to be called again.
  */
 extern bool pgraft_ha_seal(XLogRecPtr *lsn, TimeLineID *timeline);
-/* Whether a receiver follows, or tries to, the server that it was opened for. */
+/* Whether a receiver is connected to the server that it was opened for. */
 extern bool pgraft_ha_receives(void);
 /* Lets the receiver follow that server for that epoch. */
 extern void pgraft_ha_open(uint64 epoch, const char *host, uint32 port);

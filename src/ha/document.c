@@ -551,11 +551,13 @@ pgraft_ha_choose(const PgraftHaDocument *document)
 }
 
 bool
-pgraft_ha_last_wal_may_come(const PgraftHaDocument *document)
+pgraft_ha_last_wal_may_come(const PgraftHaDocument *document, uint32 id)
 {
 	const PgraftHaEpoch *entry = pgraft_ha_find_epoch(document, document->epoch);
+	const PgraftHaMember *member = pgraft_ha_known_member(document, id);
 
 	return document->phase == PGRAFT_HA_SEALING && entry != NULL &&
+		member != NULL && !member->reported &&
 		strcmp(entry->reason, PGRAFT_HA_PROCESS_GONE) == 0;
 }
 

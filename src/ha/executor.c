@@ -167,6 +167,10 @@ turn(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
+
+	/* first: what is copied then is at least what was said to be complete */
+	here->loaded = pgraft_ha_shared->document_loaded != 0;
+	pg_read_barrier();
 	pgraft_ha_read_document(&here->document);
 	refresh_wal();
 	pause = step();
@@ -257,7 +261,7 @@ pgraft_ha_may_tell(raft_time *last)
 static long
 step(void)
 {
-	if (!pgraft_ha_shared->document_loaded)
+	if (!here->loaded)
 	{
 		if (here->local.role != PGRAFT_HA_ROLE_PRIMARY)
 			pgraft_ha_set_role(PGRAFT_HA_ROLE_STARTING, "waiting for the cluster document");

@@ -22,6 +22,7 @@
 typedef struct PgraftHaTurn
 {
 	PgraftHaDocument document;	/* as it was when the turn began */
+	bool		loaded;			/* it is complete */
 	PgraftHaLocal local;		/* copied to shared memory when it changes */
 	PgraftHaWal wal;
 	uint64		promotion_tag;	/* of the promotion under way; 0 = none */

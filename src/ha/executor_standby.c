@@ -88,19 +88,15 @@ know_position(void)
 	return true;
 }
 
-/* Whoever seals too early makes a primary rewind that was only restarted. */
+/*
+ * Whoever seals too early makes a primary rewind that was only restarted.  When it
+ * takes too long, the consensus worker seals (state.c).
+ */
 static bool
 waits_for_last_wal(void)
 {
-	static uint64 epoch = 0;
-	static raft_time since = 0;
-
-	if (!pgraft_ha_last_wal_may_come(&here->document) || !pgraft_ha_receives())
-		return false;
-	if (epoch != here->document.epoch)
-		since = pgraft_monotonic_ms();
-	epoch = here->document.epoch;
-	return pgraft_monotonic_ms() - since < (raft_time) pgraft_election_timeout / 2;
+	return pgraft_ha_last_wal_may_come(&here->document, (uint32) pgraft_node_id) &&
+		pgraft_ha_receives();
 }
 
 static long

@@ -274,7 +274,7 @@ pgraft_ha_receives(void)
 
 	SpinLockAcquire(&WalRcv->mutex);
 	receiver = WalRcv->pid;
-	streams = WalRcv->walRcvState == WALRCV_STREAMING;
+	streams = WalRcv->walRcvState == WALRCV_STREAMING && WalRcv->ready_to_display;
 	SpinLockRelease(&WalRcv->mutex);
 	return receiver != 0 && streams &&
 		pg_atomic_read_u64(&pgraft_ha_shared->open_epoch) != 0 &&

@@ -101,6 +101,7 @@ pgraft_ha_publish_document(const PgraftHaDocument *document, bool loaded)
 		return;
 	pgraft_write_block(&pgraft_ha_shared->document_version, &pgraft_ha_shared->document,
 					   document, sizeof(PgraftHaDocument));
+	pg_write_barrier();
 	pgraft_ha_shared->document_loaded = loaded;
 }
 

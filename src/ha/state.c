@@ -26,7 +26,10 @@
 #include "pgraft/bytes.h"
 #include "pgraft/ha.h"
 #include "pgraft/ha_state.h"
+#include "pgraft/settings.h"
+#include "pgraft/shmem.h"
 
+static bool waits_for_last_wal(void);
 static void publish(void);
 static void log_transition(const PgraftHaCommand *command, PgraftHaVerdict verdict,
 						   const char *why);
@@ -91,11 +94,30 @@ pgraft_ha_state_apply(const unsigned char *data, size_t length, uint64 index, ui
 }
 
 /*
- * Nothing is open for an epoch older than the document's, unless the last WAL of
- * that epoch may still come (then "pgraft ha" seals, and before it reports).
- * Comes before the document is published: sealed and fenced before anybody can
- * read of the new epoch and report a position for it.  Repeated each turn, in
- * case "pgraft ha" opened for the older epoch in that moment.
+ * For at most half an election timeout, counted from when this server learned of
+ * the epoch.
+ */
+static bool
+waits_for_last_wal(void)
+{
+	static uint64 epoch = 0;
+	static raft_time since = 0;
+	raft_time	now = pgraft_monotonic_ms();
+
+	if (!pgraft_ha_last_wal_may_come(&document, (uint32) pgraft_node_id))
+		return false;
+	if (epoch != document.epoch)
+		since = now;
+	epoch = document.epoch;
+	return now - since < (raft_time) pgraft_election_timeout / 2;
+}
+
+/*
+ * Nothing is open for an epoch older than the document's, unless this server has
+ * not reported and the last WAL of that epoch may still come.  Comes before the
+ * document is published: sealed and fenced before anybody can read of the new
+ * epoch and report a position for it.  Repeated each turn, when it has taken too
+ * long, and in case "pgraft ha" opened for the older epoch in that moment.
  */
 void
 pgraft_ha_state_obey(void)
@@ -105,11 +127,12 @@ pgraft_ha_state_obey(void)
 	if (pgraft_ha_shared == NULL)
 		return;
 	open_epoch = pg_atomic_read_u64(&pgraft_ha_shared->open_epoch);
-	if (open_epoch != 0 && open_epoch < document.epoch &&
-		!pgraft_ha_last_wal_may_come(&document) && !pgraft_ha_disabled("seal"))
+	if (open_epoch != 0 && open_epoch < document.epoch && !waits_for_last_wal() &&
+		!pgraft_ha_disabled("seal"))
 	{
 		pg_atomic_write_u64(&pgraft_ha_shared->open_epoch, 0);
 		pg_memory_barrier();
+		pgraft_ha_wake_executor();
 	}
 	if (pg_atomic_read_u64(&pgraft_ha_shared->fence_epoch) < document.epoch &&
 		pg_atomic_read_u64(&pgraft_ha_shared->fence_until) != 0)

@@ -55,6 +55,7 @@ typedef struct Handover
 	uint64		serial;			/* of the switchover; 0 = none */
 	bool		stopped;
 	raft_time	since;			/* of this part of it */
+	XLogRecPtr	began;			/* where the WAL ended */
 	XLogRecPtr	old_checkpoint;
 	raft_time	looked;			/* at pg_control */
 	bool		checkpointed;
@@ -85,6 +86,7 @@ pgraft_ha_hand_over(const PgraftHaDocument *document, XLogRecPtr *end, uint32 *t
 		memset(&handover, 0, sizeof(handover));
 		handover.serial = document->switchover_serial;
 		handover.since = now;
+		handover.began = GetXLogInsertRecPtr();
 		handover.old_checkpoint = newest_checkpoint();
 		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE);
 	}
@@ -109,7 +111,9 @@ choose_target(const PgraftHaDocument *document)
 		const PgraftHaMember *member = &document->members[i];
 		XLogRecPtr	has = pgraft_ha_standby_flush(member->id);
 
-		if (member->id == (uint32) pgraft_node_id || !follows_closely(member->id))
+		if (member->id == (uint32) pgraft_node_id || !follows_closely(member->id) ||
+			member->state == PGRAFT_HA_MEMBER_REWIND ||
+			member->state == PGRAFT_HA_MEMBER_RECLONE)
 			continue;
 		if (best == NULL || member->priority > best->priority ||
 			(member->priority == best->priority && has > best_has))
@@ -121,12 +125,17 @@ choose_target(const PgraftHaDocument *document)
 	return best != NULL ? best->id : 0;
 }
 
+/*
+ * A connection may outlive the standby at its other end: it must have confirmed
+ * what was written since, which is the checkpoint at least.
+ */
 static bool
 follows_closely(uint32 member)
 {
 	XLogRecPtr	has = pgraft_ha_standby_flush(member);
 
-	return has != InvalidXLogRecPtr && has + CLOSE_BYTES >= GetFlushRecPtr(NULL);
+	return has != InvalidXLogRecPtr && has > handover.began &&
+		has + CLOSE_BYTES >= GetFlushRecPtr(NULL);
 }
 
 static XLogRecPtr
@@ -164,11 +173,12 @@ prepare(const PgraftHaDocument *document, raft_time now, uint32 *target)
 	if (!pgraft_ha_finish_promotion(true) || !prepare_checkpoint(now))
 		return PGRAFT_HA_HANDOVER_PREPARES;
 	*target = choose_target(document);
-	if (*target == 0)
-		return now - handover.since >= FOLLOW_MS ?
-			PGRAFT_HA_HANDOVER_GIVEN_UP : PGRAFT_HA_HANDOVER_PREPARES;
-	if (document->switchover_target == 0)
-		return PGRAFT_HA_HANDOVER_CHOOSES;
+	if (*target == 0 || document->switchover_target == 0)
+	{
+		if (now - handover.since >= FOLLOW_MS)
+			return PGRAFT_HA_HANDOVER_GIVEN_UP;
+		return *target == 0 ? PGRAFT_HA_HANDOVER_PREPARES : PGRAFT_HA_HANDOVER_CHOOSES;
+	}
 	handover.stopped = true;
 	handover.since = now;
 	return PGRAFT_HA_HANDOVER_STOPS;

@@ -354,6 +354,30 @@ test_switchover(void)
 }
 
 static void
+test_last_wal(void)
+{
+	PgraftHaCommand command;
+
+	begin_quorum(1);
+	ok(!pgraft_ha_last_wal_may_come(&document, 2), "in a steady epoch there is no last WAL");
+	command = make(PGRAFT_HA_BEGIN_EPOCH, 0);
+	strcpy(command.reason, PGRAFT_HA_PROCESS_GONE);
+	(void) apply(command);
+	ok(pgraft_ha_last_wal_may_come(&document, 2), "of a primary whose process is gone it may come");
+	ok(!pgraft_ha_last_wal_may_come(&document, 9), "not to a stranger");
+	(void) report(2, 1, 500);
+	ok(!pgraft_ha_last_wal_may_come(&document, 2) && pgraft_ha_last_wal_may_come(&document, 3),
+	   "nor to who has reported");
+	(void) report(3, 1, 500);
+	ok(document.phase == PGRAFT_HA_ASSIGNED && !pgraft_ha_last_wal_may_come(&document, 1),
+	   "nor to anybody once the next primary is assigned");
+	command = make(PGRAFT_HA_BEGIN_EPOCH, 0);
+	strcpy(command.reason, "the primary was silent");
+	(void) apply(command);
+	ok(!pgraft_ha_last_wal_may_come(&document, 2), "nor of a primary that was silent");
+}
+
+static void
 test_pause_and_force(void)
 {
 	PgraftHaCommand command;
@@ -811,6 +835,7 @@ main(void)
 	test_choice();
 	test_sync_sets();
 	test_switchover();
+	test_last_wal();
 	test_pause_and_force();
 	test_members();
 	test_judge();

@@ -32,7 +32,7 @@
 
 #define MAX_CANDIDATES 64
 #define LOOK_AGAIN_US 200000
-#define FENCED_SECONDS 10		/* then nobody is about to be promoted */
+#define FENCED_SECONDS 10		/* as a rule somebody has been promoted by then */
 #define STILL_PRIMARY_SECONDS 5	/* for a lease that is late, or a broken connection */
 #define CONNECT_OPTIONS "dbname=postgres target_session_attrs=any connect_timeout=5"
 
