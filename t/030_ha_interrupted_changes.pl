@@ -73,6 +73,9 @@ sub primary_dies
 	pause_all();
 	my $new = $cluster->wait_primary(not => $old);
 	isnt($new, $old, "$what: another server is primary");
+
+	# with one standby, when the change was to two of them
+	$cluster->wait_writes($_, 10) for @writers;
 	$cluster->pause_at($old);
 	$cluster->start_node($old);
 	$cluster->follows_or_rewound($old);

@@ -71,6 +71,10 @@ static bool is_of_member(const PgraftHaDocument *document, pid_t walsender);
 static void end_walsenders(const PgraftHaDocument *document);
 static bool old_walsenders_have_ended(void);
 static void go_on_with_change(const PgraftHaDocument *document);
+static bool has_confirmed(const PgraftHaSyncSet *set, XLogRecPtr lsn);
+static bool may_give_change_up(const PgraftHaDocument *document);
+static int	connected_members(const PgraftHaDocument *document, const PgraftHaSyncSet *now,
+							  PgraftHaSyncSet *there);
 static void look_for_change(const PgraftHaDocument *document);
 static void propose_set(const PgraftHaDocument *document, const PgraftHaSyncSet *set);
 static int	wanted_standbys(const PgraftHaDocument *document);
@@ -417,8 +421,6 @@ static void
 go_on_with_change(const PgraftHaDocument *document)
 {
 	PgraftHaCommand command;
-	int			have = 0;
-	int			i;
 
 	if (change.generation != document->sync_generation)
 	{
@@ -439,23 +441,54 @@ go_on_with_change(const PgraftHaDocument *document)
 			change.barrier = GetFlushRecPtr(NULL);
 		return;
 	}
-	for (i = 0; i < document->next_sync.n; i++)
-		if (document->next_sync.members[i] != (uint32) pgraft_node_id &&
-			pgraft_ha_standby_flush(document->next_sync.members[i]) >= change.barrier)
-			have++;
-	if (have < document->next_sync.k)
+	memset(&command, 0, sizeof(command));
+	if (!has_confirmed(&document->next_sync, change.barrier))
 	{
 		/* a standby went while its set was being put in force */
-		look_for_change(document);
-		return;
+		if (!may_give_change_up(document))
+		{
+			look_for_change(document);
+			return;
+		}
+		command.sync = document->sync;
 	}
 	if (pgraft_ha_pauses_at("sync_end"))
 		return;
-	memset(&command, 0, sizeof(command));
 	command.kind = PGRAFT_HA_SYNC_END;
 	command.generation = document->sync_generation;
 	command.lsn = GetFlushRecPtr(NULL);
 	(void) pgraft_ha_try_propose(&command);
+}
+
+/* Whether k standbys of the set have everything up to there. */
+static bool
+has_confirmed(const PgraftHaSyncSet *set, XLogRecPtr lsn)
+{
+	int			have = 0;
+	int			i;
+
+	for (i = 0; i < set->n; i++)
+		if (set->members[i] != (uint32) pgraft_node_id &&
+			pgraft_ha_standby_flush(set->members[i]) >= lsn)
+			have++;
+	return have >= set->k;
+}
+
+/*
+ * When the next set's standbys have been missing for long and the old set's are
+ * there, as after a failover in the middle of a change to more of them.  In mode
+ * strict commits wait for those that are wanted.
+ */
+static bool
+may_give_change_up(const PgraftHaDocument *document)
+{
+	const PgraftHaSyncSet *next = &document->next_sync;
+	PgraftHaSyncSet there;
+	int			connected = connected_members(document, next, &there);
+
+	return too_few_for_long(connected, next->k) &&
+		has_confirmed(&document->sync, change.barrier) &&
+		(document->mode != PGRAFT_HA_STRICT || document->sync.k >= wanted_standbys(document));
 }
 
 static void
