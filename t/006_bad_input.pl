@@ -114,7 +114,11 @@ $cluster->query(1, "SELECT pgraft_kv_put('here', 'before')");
 $cluster->wait_converged;
 my $leader = $cluster->wait_leader;
 my @others = grep { $_ != $leader } 1 .. 3;
+my @workers = map { $cluster->worker_pid($_) } @others;
 $cluster->kill9(@others);
+
+# they live on for a moment, and would confirm
+kill('KILL', @workers);
 
 # may be sent by a leader that does not know yet, then the outcome is unknown
 my ($ok, $took);
