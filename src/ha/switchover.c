@@ -64,7 +64,7 @@ typedef struct Handover
 } Handover;
 
 static uint32 choose_target(const PgraftHaDocument *document);
-static bool follows_closely(uint32 member);
+static bool is_close(XLogRecPtr has);
 static XLogRecPtr newest_checkpoint(void);
 static bool prepare_checkpoint(raft_time now);
 static PgraftHaHandover prepare(const PgraftHaDocument *document, raft_time now,
@@ -105,13 +105,14 @@ choose_target(const PgraftHaDocument *document)
 	int			i;
 
 	if (document->switchover_target != 0)
-		return follows_closely(document->switchover_target) ? document->switchover_target : 0;
+		return is_close(pgraft_ha_standby_flush(document->switchover_target)) ?
+			document->switchover_target : 0;
 	for (i = 0; i < document->n_members; i++)
 	{
 		const PgraftHaMember *member = &document->members[i];
 		XLogRecPtr	has = pgraft_ha_standby_flush(member->id);
 
-		if (member->id == (uint32) pgraft_node_id || !follows_closely(member->id) ||
+		if (member->id == (uint32) pgraft_node_id || !is_close(has) ||
 			member->state == PGRAFT_HA_MEMBER_REWIND ||
 			member->state == PGRAFT_HA_MEMBER_RECLONE)
 			continue;
@@ -130,10 +131,8 @@ choose_target(const PgraftHaDocument *document)
  * what was written since, which is the checkpoint at least.
  */
 static bool
-follows_closely(uint32 member)
+is_close(XLogRecPtr has)
 {
-	XLogRecPtr	has = pgraft_ha_standby_flush(member);
-
 	return has != InvalidXLogRecPtr && has > handover.began &&
 		has + CLOSE_BYTES >= GetFlushRecPtr(NULL);
 }
