@@ -74,8 +74,15 @@ sub primary_dies
 	my $new = $cluster->wait_primary(not => $old);
 	isnt($new, $old, "$what: another server is primary");
 
-	# with one standby, when the change was to two of them
-	$cluster->wait_writes($_, 10) for @writers;
+	# with one standby, when the change was to two of them; the writers would not find
+	# the server that was added
+	$cluster->wait_until("$what: a row is acknowledged while the old primary is dead",
+		sub {
+			my $row = $cluster->ask(scalar $cluster->wait_primary(not => $old),
+				"INSERT INTO writes VALUES ('without $old, $what', 1)
+					ON CONFLICT (name) DO UPDATE SET value = writes.value + 1 RETURNING 'row'");
+			return defined $row && $row eq 'row';
+		});
 	$cluster->pause_at($old);
 	$cluster->start_node($old);
 	$cluster->follows_or_rewound($old);
@@ -149,7 +156,8 @@ sub member_added
 	my $old = $cluster->wait_primary;
 
 	pause_all($step);
-	$cluster->join_member(4);
+	# once it is the new one that becomes primary
+	$cluster->join_member(4, conf => 'pgraft.failover_priority = ' . ($step eq 'sync_begin' ? 5 : 0) . "\n");
 	$cluster->wait_paused($step, $old);
 	primary_dies("a member was added, before $step", $old);
 	$cluster->settle("a member was added, before $step");
